@@ -1,5 +1,6 @@
 """A publisher's connection without sockets: however its bytes are cut, the answers are the same."""
 
+import asyncio
 from typing import Any, cast
 
 from hypothesis import given
@@ -8,13 +9,18 @@ from hypothesis import strategies as st
 from catenary.api.broadcast import BroadcastRules
 from catenary.api.intake import IntakeRules, IntakeStage
 from catenary.api.refusals import ApiRefusals
+from catenary.edge.connection import PortState
 from catenary.edge.deadlines import NoDeadlines
 from catenary.edge.request import Peer
 from catenary.metrics.counters import Counters
 from catenary.node.observers import ObserverGroup
 from catenary.wire.request_memory import RequestMemory
+from tests.parts.heart import in_loop
 
 PEER = Peer("http", "127.0.0.1")
+
+KEPT = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n"
+CLOSING = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Publisher:
@@ -36,7 +42,8 @@ class Publisher:
             memory=RequestMemory(limit, self.counters),
             refusals=ApiRefusals(self.counters, ObserverGroup()),
         )
-        self.stage = IntakeStage(rules, cast("Any", self), self._hand_over, lambda: PEER)
+        self.port = PortState()
+        self.stage = IntakeStage(rules, cast("Any", self), self._hand_over, lambda: PEER, self.port)
 
     def _publish(self, raw: bytes, *, trace: str = "") -> None:
         self.traces.append(trace)
@@ -141,3 +148,44 @@ def test_a_request_names_its_trace() -> None:
 def test_a_trace_that_is_not_valid_refuses_nothing() -> None:
     publisher = Publisher(is_traced=True).say([post(b"1", "k", "traceparent: mine")])
     assert (publisher.published, publisher.traces) == ([b"1"], [""])
+
+
+def test_the_last_answer_of_a_connection_says_so() -> None:
+    asking = Publisher().say([post(b"1") + post(b"2", "k", "Connection: close")])
+    stopping = Publisher()
+    stopping.port.keeps_connections = False
+    stopping.say([post(b"1") + post(b"2")])
+    for publisher in (asking, stopping):
+        assert publisher.published == [b"1", b"2"]
+        assert publisher.answered == KEPT + CLOSING
+        assert publisher.is_closed
+
+
+def test_a_server_that_stops_waits_for_the_rest_of_a_request() -> None:
+    publisher = Publisher()
+    publisher.port.keeps_connections = False
+    request = post(b"22")
+    publisher.say([post(b"1") + request[:-1]])
+    assert publisher.answered == KEPT
+    assert not publisher.is_closed
+    publisher.stage.receive(request[-1:])
+    assert publisher.answered == KEPT + CLOSING
+    assert publisher.is_closed
+
+
+@in_loop
+async def test_a_request_on_its_way_at_the_shutdown_is_answered() -> None:
+    publisher, idle, odd = Publisher(), Publisher(), Publisher()
+    odd.say([b"GET /_broadcast HTTP/1.1\r\nHost: x\r\n\r\n"])
+    for each in (publisher, idle, odd):
+        each.port.keeps_connections = False
+        each.stage.shutdown()
+        assert not each.is_closed
+    publisher.stage.receive(post(b"1"))
+    assert publisher.published == [b"1"]
+    assert publisher.answered == CLOSING
+    async with asyncio.timeout(10):
+        while not idle.is_closed:  # noqa: ASYNC110  (nothing says so)
+            await asyncio.sleep(0.01)
+    assert idle.answered == b""
+    assert not odd.is_closed, "uvicorn has this connection"

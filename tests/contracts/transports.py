@@ -11,10 +11,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from catenary.edge.clients import Clients
-from catenary.edge.connection import ClientConnection, Stage, UvicornContext
+from catenary.edge.connection import ClientConnection, PortState, Stage, UvicornContext
 from catenary.edge.deadlines import NoDeadlines
 from catenary.edge.introductions import Introductions
 from catenary.messages.environment import Environment
@@ -208,7 +207,7 @@ async def on_tcp(enter: Enter) -> AsyncIterator[tuple[Any, ClientEnd]]:
         lost,
         functools.partial(Opening, enter, opened),
         config=Config("none"),
-        server_state=ServerState(),
+        server_state=PortState(),
         app_state={},
     )
     server = await loop.create_server(connection, "127.0.0.1", 0)

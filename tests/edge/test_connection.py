@@ -6,9 +6,8 @@ from typing import cast
 
 import pytest
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, UvicornContext
+from catenary.edge.connection import ClientConnection, PortState, UvicornContext
 from catenary.edge.sniffer import RequestSniffer
 from catenary.transports.websocket import (
     WebSocketConnection,
@@ -45,7 +44,7 @@ class Recorder(asyncio.Transport):
 @in_loop
 async def test_the_answer_to_a_handshake_and_the_welcome_leave_in_one_write() -> None:
     transport = Recorder()
-    client = client_connection(Heart(), ServerState())
+    client = client_connection(Heart(), PortState())
     client.connection_made(transport)
     client.data_received(upgrade())
     (written,) = transport.written
@@ -55,7 +54,7 @@ async def test_the_answer_to_a_handshake_and_the_welcome_leave_in_one_write() ->
 
 @in_loop
 async def test_a_connection_becomes_a_websocket_and_reading_is_not_interrupted() -> None:
-    heart, transport, state = Heart(), Recorder(), ServerState()
+    heart, transport, state = Heart(), Recorder(), PortState()
     client = client_connection(heart, state)
     client.connection_made(transport)
     # A transport keeps this method.
@@ -75,7 +74,7 @@ async def test_a_connection_becomes_a_websocket_and_reading_is_not_interrupted()
 async def test_a_connection_is_freed_when_it_is_lost(said: bytes) -> None:
     """By its references: a cycle would wait for the collector."""
     gc.collect()
-    client = client_connection(Heart(), ServerState())
+    client = client_connection(Heart(), PortState())
     client.connection_made(Recorder())
     client.data_received(said)
     client.connection_lost(None)
@@ -119,8 +118,8 @@ class Noting:
         self.noted.append("shutdown")
 
 
-def noting() -> tuple[ClientConnection, Noting, ServerState, Recorder]:
-    stage, state, transport = Noting(), ServerState(), Recorder()
+def noting() -> tuple[ClientConnection, Noting, PortState, Recorder]:
+    stage, state, transport = Noting(), PortState(), Recorder()
 
     def first(connection: ClientConnection, uvicorn: UvicornContext) -> Noting:
         assert uvicorn == (config, state, {"app": 1})

@@ -4,9 +4,9 @@ import contextlib
 import functools
 
 import pytest
-from uvicorn.server import ServerState
 
 from catenary.edge.connect_limits import ConnectLimits, ConnectRules
+from catenary.edge.connection import PortState
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
@@ -26,7 +26,7 @@ from tests.parts.raw_socket import upgrade
 
 
 def a_head_byte_by_byte(size: int) -> Work:
-    client = client_connection(Heart(), ServerState())
+    client = client_connection(Heart(), PortState())
     client.connection_made(Recorder())
     pieces = in_pieces(upgrade("/cable", "X-Long: " + "x" * size))
     return for_each(pieces, client.data_received)
@@ -34,14 +34,14 @@ def a_head_byte_by_byte(size: int) -> Work:
 
 def a_head_with_many_headers(size: int) -> Work:
     """More than are allowed: they are read up to the limit."""
-    client = client_connection(Heart(), ServerState())
+    client = client_connection(Heart(), PortState())
     client.connection_made(Recorder())
     head = upgrade("/cable", *(f"X: {number}" for number in range(size)))
     return lambda: client.data_received(head)
 
 
 def many_connections_that_only_begin_a_head(size: int) -> Work:
-    heart, state = Heart(), ServerState()
+    heart, state = Heart(), PortState()
     clients = [client_connection(heart, state) for _ in range(size // 10)]
 
     def work() -> None:

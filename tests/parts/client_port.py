@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
 from catenary.edge.admission import Admission, AdmissionRules
-from catenary.edge.connection import ClientConnection
+from catenary.edge.connection import ClientConnection, PortState
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
@@ -32,7 +31,7 @@ Rows = Callable[[WebSocketServices, Admission], Sequence[tuple[str, Endpoint]]]
 
 def client_connection(
     heart: Heart,
-    state: ServerState,
+    state: PortState,
     protocols: ProtocolSet = ACTION_CABLE,
     more: Rows = lambda services, admission: (),
 ) -> ClientConnection:

@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
 from catenary.edge.admission import Admission, AdmissionRules
-from catenary.edge.connection import ClientConnection
+from catenary.edge.connection import ClientConnection, PortState
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
@@ -171,7 +170,7 @@ async def serving_polls(services: PollServices) -> AsyncIterator[int]:
         counters=counters,
         refusals=services.refusals,
     )
-    config, state = Config("none"), ServerState()
+    config, state = Config("none"), PortState()
     server = await loop.create_server(
         lambda: ClientConnection(
             lambda connection, uvicorn: RequestSniffer(port, connection, uvicorn),

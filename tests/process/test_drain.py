@@ -9,9 +9,8 @@ from typing import cast
 
 import pytest
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, Stage
+from catenary.edge.connection import ClientConnection, PortState, Stage
 from catenary.metrics.counters import Counters
 from catenary.process.drain import QUICK, SLOW, Drain, DrainRate
 from catenary.process.listener import Listener
@@ -40,7 +39,7 @@ class Noting:
 
 
 def connected(stage: Stage) -> ClientConnection:
-    state = ServerState()
+    state = PortState()
     return ClientConnection(
         lambda _connection, _host: stage, config=Config("none"), server_state=state, app_state={}
     )

@@ -21,10 +21,16 @@ from tests.parts.server import OURS, CableServer
 PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http", "--ping_interval=100")
 
 
-class Callers:
-    """Threads that connect all the time, each request on a new connection; ``failures`` says what went wrong."""
+PUBLICATION = (
+    b'POST /_broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n{"stream":"s","data":"1"}'
+)
 
-    def __init__(self, server: CableServer, number: int = 4) -> None:
+
+class Callers:
+    """Threads that send requests all the time, most of them each on a new connection; two keep theirs until a response says
+    that it is closed. ``failures`` says what went wrong."""
+
+    def __init__(self, server: CableServer, number: int = 6) -> None:
         self.failures: list[str] = []
         self.answers = 0
         self._server = server
@@ -52,10 +58,25 @@ class Callers:
     def _call(self, number: int) -> None:
         while not self._ended.wait(0.005):  # the servers that start need the processor, too
             try:
-                self._call_once(number)
-                self.answers += 1
-            except (OSError, AssertionError, ValueError) as error:
+                if number < 4:
+                    self._call_once(number)
+                    self.answers += 1
+                else:
+                    self._call_until_closed(number == 4)
+            except (OSError, AssertionError, ValueError, EOFError) as error:
                 self.failures.append(f"{number}: {error!r}")
+
+    def _call_until_closed(self, is_publisher: bool) -> None:
+        server = self._server
+        request = PUBLICATION if is_publisher else b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        with RawSocket(server.broadcast_port if is_publisher else server.port) as caller:
+            while not self._ended.wait(0.005):
+                caller.send(request)
+                status, headers, _ = caller.answer()
+                assert status == (201 if is_publisher else 200)
+                self.answers += 1
+                if headers.get("connection") == "close":
+                    return
 
     def _call_once(self, number: int) -> None:
         is_publisher = number == 0
@@ -63,9 +84,7 @@ class Callers:
             self._server.broadcast_port if is_publisher else self._server.port
         ) as caller:
             if is_publisher:
-                body = b'{"stream":"s","data":"1"}'
-                length = b"Content-Length: %d\r\n\r\n" % len(body)
-                caller.send(b"POST /_broadcast HTTP/1.1\r\nHost: x\r\n" + length + body)
+                caller.send(PUBLICATION)
                 assert caller.answer()[0] == 201
             elif number == 1:
                 caller.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from catenary.edge.admission import Admission
+from catenary.edge.connection import PortState
 from catenary.edge.deadlines import NoDeadlines
 from catenary.edge.introductions import Introductions
 from catenary.edge.refusals import Refusals
@@ -50,7 +50,7 @@ def test_other_ids_are_refused(path: str) -> None:
 @asynccontextmanager
 async def stations_of(heart: Heart) -> AsyncIterator[str]:
     """The address of a server for stations, below which each has its id."""
-    loop, state = asyncio.get_running_loop(), ServerState()
+    loop, state = asyncio.get_running_loop(), PortState()
     admitting(heart)
 
     def rows(services: WebSocketServices, admission: Admission) -> Sequence[tuple[str, Endpoint]]:

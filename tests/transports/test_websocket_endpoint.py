@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from catenary.edge.connection import PortState
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed
@@ -28,7 +28,7 @@ SUBSCRIBE = '{"type":"subscribe","id":"1"}'
 @asynccontextmanager
 async def client_of(heart: Heart) -> AsyncIterator[ClientConnection]:
     """A client of a server that speaks the strict protocol only; its welcome has been read."""
-    loop, state = asyncio.get_running_loop(), ServerState()
+    loop, state = asyncio.get_running_loop(), PortState()
     protocols = ProtocolSet([STRICT])
     server = await loop.create_server(
         lambda: client_connection(heart, state, protocols), "127.0.0.1", 0

@@ -15,10 +15,11 @@ import msgspec
 from catenary.api.access import ApiResponse
 from catenary.api.broadcast import BroadcastRules
 from catenary.api.refusals import ApiRefusals, is_refusal
-from catenary.edge.connection import ClientConnection, UvicornContext
+from catenary.edge.connection import ClientConnection, PortState, UvicornContext
 from catenary.edge.proxies import TrustedProxies
 from catenary.edge.request import Peer
 from catenary.edge.routes import Fallback
+from catenary.edge.sniffer import at_last
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
 from catenary.ports import Watch
@@ -74,7 +75,9 @@ class IntakeFallback:
             connection.stage = sniffer
             self._otherwise(connection, uvicorn, path, data)
 
-        stage = IntakeStage(self._rules, connection.transport, hand_over, connection.peer)
+        stage = IntakeStage(
+            self._rules, connection.transport, hand_over, connection.peer, uvicorn.server_state
+        )
         connection.enter(stage, data)
 
 
@@ -82,15 +85,17 @@ class IntakeStage:
     """One publisher's connection, as long as its requests have the usual form.
 
     Satisfies :class:`catenary.edge.connection.Stage`. ``hand_over`` passes the connection to uvicorn, from
-    the given bytes on. ``peer`` returns the other end of the connection.
+    the given bytes on. ``peer`` returns the other end of the connection; ``port`` says whether it may be kept open.
     """
 
     __slots__ = (
         "_hand_over",
         "_is_closing",
+        "_is_handed_over",
         "_missing",
         "_peer",
         "_pending",
+        "_port",
         "_rules",
         "_task",
         "_transport",
@@ -105,9 +110,11 @@ class IntakeStage:
         transport: asyncio.Transport,
         hand_over: Callable[[bytes], None],
         peer: Callable[[], Peer],
+        port: PortState,
     ) -> None:
         self._rules = rules
         self._peer = peer
+        self._port = port
         self._transport = transport
         self._hand_over = hand_over
         # An incomplete request, and how many bytes of its body are missing: 0 while its head is incomplete.
@@ -117,6 +124,7 @@ class IntakeStage:
         self._unread = 0
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._is_handed_over = False
 
     # Stage
 
@@ -226,7 +234,11 @@ class IntakeStage:
                 answers.append(self._written(refused, request))
             else:
                 waiting = self._publish(data[start:stop], request, answers)
+        if waiting is None and at == len(data):
+            self._is_closing |= not self._port.keeps_connections
         if answers:
+            if self._is_closing and waiting is None:
+                answers[-1] = _last(answers[-1])
             self._transport.write(b"".join(answers))
         if not is_usual:
             self._hand_on(data[at:])
@@ -280,6 +292,7 @@ class IntakeStage:
     def _hand_on(self, data: bytes) -> None:
         """Passes the connection on, from these bytes on."""
         self._rules.watch.forget(self)
+        self._is_handed_over = True
         self._hand_over(data)
 
     async def _answer_later(self, waiting: Awaitable[None]) -> None:
@@ -287,7 +300,10 @@ class IntakeStage:
         Redis or NATS do not keep up."""
         answer = await self._rules.broadcasts.answer(waiting)
         self._task = None
-        self._transport.write(self._written(answer))
+        written = self._written(answer)
+        if not self._pending:
+            self._is_closing |= not self._port.keeps_connections
+        self._transport.write(_last(written) if self._is_closing else written)
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._handle(self._take_pending())
@@ -299,9 +315,12 @@ class IntakeStage:
         self._transport.close()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server stops: a request in progress is still answered."""
+        """Called by uvicorn when the server stops: a request in progress, or on its way, is still answered."""
+        at_last(self._end)
+
+    def _end(self) -> None:
         self._is_closing = True
-        if self._task is None:
+        if self._task is None and not self._is_handed_over:
             self._transport.close()
 
 
@@ -335,3 +354,8 @@ def _response(answer: ApiResponse) -> bytes:
         len(body),
         body,
     )
+
+
+def _last(answer: bytes) -> bytes:
+    """The answer after which the connection is closed. Source: RFC 9112, section 9.6."""
+    return answer.replace(END_OF_HEADERS, b"\r\nconnection: close" + END_OF_HEADERS, 1)

@@ -53,11 +53,23 @@ class Stage(Protocol):
         ...
 
 
+class PortState(ServerState):
+    """The state that all connections of one port share, and uvicorn.
+
+    ``keeps_connections`` is False when the server is about to stop: from then on, each response asks its client to send its
+    next request on another connection, before this one is closed between two requests. Source: RFC 9112, section 9.6.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keeps_connections = True
+
+
 class UvicornContext(NamedTuple):
     """The arguments with which uvicorn builds the protocols of one port."""
 
     config: Config
-    server_state: ServerState
+    server_state: PortState
     app_state: dict[str, Any]
 
 
@@ -67,25 +79,34 @@ class ClientConnection(asyncio.Protocol):
     ``first`` builds the first stage. uvicorn passes the keyword arguments.
     """
 
-    __slots__ = ("_connections", "stage", "transport")
+    __slots__ = ("_port_state", "stage", "transport")
 
     def __init__(
         self,
         first: "Callable[[ClientConnection, UvicornContext], Stage]",
         *,
         config: Config,
-        server_state: ServerState,
+        server_state: PortState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        # At a shutdown, uvicorn calls shutdown() of each member and waits until the set is empty.
-        self._connections = cast("set[object]", server_state.connections)
+        self._port_state = server_state
         self.transport: asyncio.Transport
         self.stage = first(self, UvicornContext(config, server_state, app_state))
 
     @property
     def is_client(self) -> bool:
         return self.stage.is_client
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a response may leave the connection open for another request."""
+        return self._port_state.keeps_connections
+
+    @property
+    def _connections(self) -> set[object]:
+        """At a shutdown, uvicorn calls shutdown() of each member and waits until the set is empty."""
+        return cast("set[object]", self._port_state.connections)
 
     def peer(self, asked_at: float = 0.0) -> Peer:
         """The other end of the connection; the address of a Unix socket's peer is empty."""

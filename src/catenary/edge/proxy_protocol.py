@@ -14,9 +14,8 @@ from typing import Any, cast
 
 import msgspec
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, Stage, UvicornContext
+from catenary.edge.connection import ClientConnection, PortState, Stage, UvicornContext
 from catenary.edge.proxies import TrustedProxies
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Peer
@@ -90,7 +89,7 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_buffer", "_is_last", "_length", "_missing", "_port", "_task", "_transport", "_uvicorn"),
+        *("_buffer", "_is_last", "_length", "_missing", "_port", "_task", "_uvicorn", "transport"),
     )
 
     def __init__(
@@ -98,13 +97,13 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         port: ProxiedPort,
         *,
         config: Config,
-        server_state: ServerState,
+        server_state: PortState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._port = port
         self._uvicorn = UvicornContext(config, server_state, app_state)
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self._buffer = bytearray()
         self._length = 0
         self._missing = SHORTEST
@@ -115,7 +114,7 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
         if self._port.proxies.trust(self._address):
             self._buffer = bytearray(_USUAL_BYTES)
@@ -134,7 +133,7 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._length += nbytes
         if self._task is not None:
-            self._transport.pause_reading()
+            self.transport.pause_reading()
             return
         data = bytes(memoryview(self._buffer)[: self._length])
         try:
@@ -166,7 +165,7 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
 
     @property
     def _address(self) -> str:
-        name = self._transport.get_extra_info("peername")
+        name = self.transport.get_extra_info("peername")
         return name[0] if type(name) is tuple else ""
 
     def _connection(self, header: ProxyHeader | None) -> ClientConnection:
@@ -179,10 +178,10 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         tls = self._port.tls
         if tls is None:
             self._connections.discard(self)
-            self._hand_on(connection, self._transport, rest)
+            self._hand_on(connection, self.transport, rest)
         else:
             # The next byte belongs to TLS; start_tls resumes reading.
-            self._transport.pause_reading()
+            self.transport.pause_reading()
             loop = asyncio.get_running_loop()
             self._length = 0
             self._task = loop.create_task(self._secure(loop, connection, tls))
@@ -195,18 +194,18 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         try:
             handshake = loop.create_task(
                 loop.start_tls(
-                    self._transport, early, tls, server_side=True, ssl_handshake_timeout=timeout_s
+                    self.transport, early, tls, server_side=True, ssl_handshake_timeout=timeout_s
                 )
             )
             await asyncio.sleep(0)
             if self._length:
                 # TLS has been given the transport, and reads from the next turn of the loop on.
                 await asyncio.sleep(0)
-                _feed(self._transport.get_protocol(), bytes(self._buffer[: self._length]))
+                _feed(self.transport.get_protocol(), bytes(self._buffer[: self._length]))
             secured = await handshake
         except OSError:
             # As on a port without this protocol, a failed TLS handshake closes the connection.
-            self._transport.abort()
+            self.transport.abort()
             return
         finally:
             self._connections.discard(self)
@@ -231,13 +230,13 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         refused = RequestRefused(400, reason)
         port.refusals.note(refused, Requester(self._address))
         if port.tls is None:
-            self._transport.write(http1.refusal(refused))
-        self._transport.close()
+            self.transport.write(http1.refusal(refused))
+        self.transport.close()
 
     def time_out(self) -> None:
         """The header was not complete in time."""
         self._port.counters.late_handshakes_total += 1
-        self._transport.close()
+        self.transport.close()
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops: serves one request that is on its way, and ends the connection."""
@@ -246,7 +245,7 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
 
     def _end(self) -> None:
         if self in self._connections:
-            self._transport.close()
+            self.transport.close()
 
 
 class _EarlyData(asyncio.Protocol):

@@ -5,20 +5,16 @@ Knows: the bytes of request heads. Does not know: what is requested.
 """
 
 import asyncio
-import contextlib
-import fcntl
 import sys
-import termios
 from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, UvicornContext
-from catenary.edge.sniffer import RequestSniffer
+from catenary.edge.connection import ClientConnection, PortState, UvicornContext
+from catenary.edge.sniffer import RequestSniffer, at_last
 from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
@@ -26,9 +22,6 @@ from catenary.wire import http1
 from catenary.wire.request_memory import RequestMemory, too_many
 
 _BEGINS_HERE: Final = -1
-
-STALLED_S: Final = 1.0
-"""A client that takes no byte of its response for so long is cut off by the shutdown."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -41,7 +34,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(
         self,
         config: Config,
-        server_state: ServerState,
+        server_state: PortState,
         app_state: dict[str, Any],
         *,
         connection: ClientConnection,
@@ -52,6 +45,7 @@ class BoundedHttp(HttpToolsProtocol):
         counters: Counters,
     ) -> None:
         super().__init__(config, server_state, app_state)
+        self._port = server_state
         self._connection = connection
         self._sniffer = sniffer
         self._max_head_bytes = max_head_bytes
@@ -113,19 +107,16 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Called by uvicorn at the shutdown: waits for the response, as long as the client reads it."""
-        super().shutdown()
-        self.loop.call_later(STALLED_S, self._end_if_stalled, _waiting_bytes(self.transport))
+        """Called by uvicorn at the shutdown: waits for the response, or for a request that is on its way."""
+        if self._in_work is None:
+            at_last(self._end)
+        else:
+            super().shutdown()
 
-    def _end_if_stalled(self, before: int) -> None:
-        if self not in self.connections:
-            return
-        waiting = _waiting_bytes(self.transport)
-        if waiting and waiting == before:
-            # uvicorn would wait until the end of its time, and log a traceback for each.
-            self.transport.abort()
-            return
-        self.loop.call_later(STALLED_S, self._end_if_stalled, waiting)
+    def _end(self) -> None:
+        # It is no member after an upgrade, or when the connection was given back.
+        if self._in_work is None and self in self.connections:
+            self.transport.close()
 
     # httptools calls
 
@@ -142,6 +133,10 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._make_origin_form()
         super().on_headers_complete()
+        # None for an upgrade
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not self._port.keeps_connections:
+            cycle.keep_alive = False
         if not self.pipeline:
             self._in_work = self.cycle
 
@@ -199,17 +194,6 @@ class BoundedHttp(HttpToolsProtocol):
             cycle.message_event.set()
             self.transport.write(http1.refusal(error))
         self.transport.close()
-
-
-def _waiting_bytes(transport: asyncio.Transport) -> int:
-    """Bytes that the client's machine has not acknowledged yet (tcp(7), SIOCOUTQ), and those that wait before them."""
-    waiting = transport.get_write_buffer_size()
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        with contextlib.suppress(OSError, AttributeError):  # a system that does not say
-            queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-            waiting += int.from_bytes(queued, sys.byteorder)
-    return waiting
 
 
 class HttpFallback:

@@ -90,6 +90,8 @@ async def run(
     started()
     signalled = asyncio.create_task(signals.received.wait())
     ended, _ = await asyncio.wait([signalled, *serving], return_when=asyncio.FIRST_COMPLETED)
+    for listener in listeners:
+        listener.stop_keeping_connections()
     if signals.is_replaced:
         # The new process is ready, and load balancers must not find this one, which is not.
         for listener in listeners:

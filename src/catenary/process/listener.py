@@ -5,12 +5,17 @@ Knows: uvicorn, listening sockets. Does not know: what is served.
 
 import asyncio
 import contextlib
+import fcntl
 import functools
 import socket
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 import uvicorn
+
+from catenary.edge.connection import PortState
 
 ACCEPTS_PER_TURN: Final = 2
 """How often each socket is listened on: libuv accepts one connection in a turn of the loop from each.
@@ -32,11 +37,16 @@ LAST_HANDSHAKE_S: Final = 0.5
 """At a shutdown, how long TLS handshakes that are under way may take: their connections are known only afterwards."""
 
 
+STALLED_S: Final = 1.0
+"""At a shutdown, a client that has taken nothing of what was sent to it for so long is cut off."""
+
+
 class Listener(uvicorn.Server):
     """Serves one port. Without signal handlers: one process has several listeners."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config)
+        self.server_state: PortState = PortState()
         again = [each.dup() for each in sockets for _ in range(ACCEPTS_PER_TURN - 1)]
         self._sockets = [*sockets, *again]
         self._own = sockets
@@ -94,6 +104,10 @@ class Listener(uvicorn.Server):
             each.close()
         self._more.clear()
 
+    def stop_keeping_connections(self) -> None:
+        """Asks the clients, with the responses from now on, to send their next requests on other connections."""
+        self.server_state.keeps_connections = False
+
     def stop_accepting(self) -> None:
         """Accepts no new connections, and serves the open ones."""
         self._has_stopped_accepting = True
@@ -106,10 +120,39 @@ class Listener(uvicorn.Server):
         self.stop_accepting()
         if self.config.ssl is not None:
             await asyncio.sleep(LAST_HANDSHAKE_S)
-        await super().shutdown(sockets)
+        cutting = asyncio.create_task(self._cut_off_stalled())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()
+
+    async def _cut_off_stalled(self) -> None:
+        """Ends connections that uvicorn would wait for until the end of its time: of clients that take nothing of what waits for
+        them, and of those that do not answer TLS's close_notify (RFC 8446, section 6.1)."""
+        before: dict[object, int] = {}
+        while True:
+            await asyncio.sleep(STALLED_S)
+            waiting: dict[object, int] = {}
+            for each in tuple(self.server_state.connections):
+                transport = each.transport
+                waiting[each] = _waiting_bytes(transport)
+                if waiting[each] == before.get(each) and (waiting[each] or transport.is_closing()):
+                    transport.abort()
+            before = waiting
 
     async def close(self, timeout_s: float) -> None:
         """Accepts no new connections, asks the open ones to end, and waits for them."""
         self.should_exit = True
         if self._serving is not None:
             await asyncio.wait([self._serving], timeout=timeout_s)
+
+
+def _waiting_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the client's machine has not acknowledged yet (tcp(7), SIOCOUTQ), and those that wait before them."""
+    waiting = transport.get_write_buffer_size()
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError, AttributeError):  # a system that does not say
+            queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+            waiting += int.from_bytes(queued, sys.byteorder)
+    return waiting

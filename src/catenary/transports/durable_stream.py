@@ -335,7 +335,7 @@ class StreamRead:
     def _finish(self, head: ResponseHead, body: bytes | None) -> None:
         """Sends a whole response, and gives the connection back or closes it."""
         length = () if body is None else (("Content-Length", str(len(body))),)
-        close = () if self._following.is_expected else (("Connection", "close"),)
+        close = () if self._following.is_expected() else (("Connection", "close"),)
         fields = (*head.headers, *self._request.headers, *length, *close)
         response = http_responses.response_head(head.status, fields) + (body or b"")
         self._services.counters.data_sent_total += len(response)

@@ -275,7 +275,7 @@ class StreamWrite:
             return
         location = (("Location", self._opened.target),) if answer.status == 201 else ()
         length = () if answer.status == 204 else (("Content-Length", "0"),)
-        close = () if self._following.is_expected else (("Connection", "close"),)
+        close = () if self._following.is_expected() else (("Connection", "close"),)
         fields = (*answer.headers, *location, *self._opened.headers, *length, *close)
         self._end(response_head(answer.status, fields))
 

@@ -208,6 +208,7 @@ class PollStage:
         if accepted is None or transport.is_closing():
             return  # ``lost`` follows
         headers = headers_of(response, accepted.cors)
+        self._keeps_connection &= self._connection.is_kept
         if not self._keeps_connection:
             headers = (*headers, ("Connection", "close"))
         self._is_answered = True

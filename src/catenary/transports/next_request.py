@@ -20,7 +20,7 @@ def keeps_connection(request: RequestHead) -> bool:
 class NextRequest:
     """The connection of one stage, which must be its current one when this is built by its endpoint."""
 
-    __slots__ = ("_connection", "_rest", "_sniffer", "is_due", "is_expected")
+    __slots__ = ("_connection", "_is_expected", "_rest", "_sniffer", "is_due")
 
     def __init__(self, connection: ClientConnection, *, is_expected: bool) -> None:
         self._connection: ClientConnection | None = connection
@@ -28,25 +28,29 @@ class NextRequest:
         self.is_due = False
         """Whether the connection is given back in the next turn."""
         self._rest = b""
-        self.is_expected = is_expected
-        """Whether the response may leave the connection open."""
+        self._is_expected = is_expected
+
+    def is_expected(self) -> bool:
+        """Whether the response, whose head is written now, leaves the connection open."""
+        self._is_expected &= self._connection is not None and self._connection.is_kept
+        return self._is_expected
 
     def receive(self, data: bytes) -> None:
         """The client sends its next request. If it has not waited for its response, the connection is closed after that."""
         if self.is_due:
             self._rest += data
         else:
-            self.is_expected = False
+            self._is_expected = False
 
     def refuse(self) -> None:
         """The response closes the connection, or the server stops."""
-        self.is_expected = False
+        self._is_expected = False
 
     def await_soon(self, leave: Callable[[], None]) -> bool:
         """Gives the connection back in the next turn of the event loop, after ``leave``. False if the response has not been
         sent yet, or the connection is to be closed: then the stage closes it."""
         connection = self._connection
-        if connection is None or not self.is_expected or connection.transport.is_closing():
+        if connection is None or not self._is_expected or connection.transport.is_closing():
             return False
         if connection.transport.get_write_buffer_size() > 0:
             return False

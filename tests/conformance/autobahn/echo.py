@@ -16,11 +16,10 @@ from typing import Final, cast
 
 import uvicorn
 import uvloop
-from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
 from catenary.edge.admission import Admission, AdmissionRules
-from catenary.edge.connection import ClientConnection
+from catenary.edge.connection import ClientConnection, PortState
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
@@ -148,7 +147,7 @@ async def main() -> None:
         ClientConnection,
         functools.partial(RequestSniffer, port(loop.call_soon)),
         config=uvicorn.Config("none"),
-        server_state=ServerState(),
+        server_state=PortState(),
         app_state={},
     )
     server = await loop.create_server(connection, "127.0.0.1", 0)
