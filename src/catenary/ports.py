@@ -458,6 +458,18 @@ class PubSub(Protocol):
         ...
 
 
+class NodePublisher(Protocol):
+    """Accepts publications of an application for all nodes. A node satisfies it."""
+
+    def publish(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None:
+        """Publishes JSON, in the order of the calls. Returns None if it is done, else an awaitable.
+
+        ``trace`` is the span to which the publications belong (:attr:`catenary.messages.publications.Publication.trace`), empty
+        for none. Raises :class:`catenary.errors.CatenaryError`, or the awaitable does.
+        """
+        ...
+
+
 class Peers(Protocol):
     """Messages between nodes, in order from each to each. One that is sent while either node is away is lost."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.publications import Publication, Publishable
+from catenary.messages.trace_context import TraceContext
 
 ERROR_TYPE: Final = "error.type"
 """Attribute of work that has failed: why, as a word of low cardinality (OpenTelemetry's semantic conventions)."""
@@ -26,6 +27,11 @@ CLIENTS: Final = "catenary.delivery.clients"
 
 class Span(Protocol):
     """Work that is traced, from its creation to :meth:`end`."""
+
+    @property
+    def trace(self) -> TraceContext:
+        """Its context, for work of another process that is a part of this work."""
+        ...
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -60,7 +66,13 @@ class Tracer(Protocol):
         ...
 
     def within(self, span: Span | None) -> AbstractContextManager[None]:
-        """Makes a span of this tracer the current one, or none, and restores the one before it."""
+        """Makes a span of this tracer the current one, or none, and restores the one before it. May be entered again, for the
+        next step of the same work."""
+        ...
+
+    def calling(self, span: Span) -> AbstractContextManager[None]:
+        """The same, around a call of an application in this process: the span is the parent of the spans that the application
+        records itself."""
         ...
 
     def handshake(
@@ -95,13 +107,31 @@ class Tracer(Protocol):
         ...
 
 
+class TracePropagator(Protocol):
+    """Passes traces to and from the code of an application, which may record spans of its own.
+
+    A trace is the :attr:`catenary.messages.trace_context.TraceContext.text` of a span.
+    """
+
+    def within(self, trace: str) -> AbstractContextManager[object]:
+        """Makes the span of a call the parent of the spans that the application begins meanwhile, also in tasks that it
+        starts."""
+        ...
+
+    def current(self) -> str:
+        """The span of the application that is current, empty if there is none."""
+        ...
+
+
 class TracedAwaitable(Awaitable[_T]):
-    """Awaitable work. Its span is the current one during each of its steps, and ends with it."""
+    """Awaitable work, whose span ends with it. ``within`` makes the span the current one, during each step of the work."""
 
-    __slots__ = ("_span", "_tracer", "_work")
+    __slots__ = ("_span", "_within", "_work")
 
-    def __init__(self, tracer: Tracer, span: Span, work: Awaitable[_T]) -> None:
-        self._tracer = tracer
+    def __init__(
+        self, within: AbstractContextManager[None], span: Span, work: Awaitable[_T]
+    ) -> None:
+        self._within = within
         self._span = span
         self._work = work
 
@@ -109,7 +139,7 @@ class TracedAwaitable(Awaitable[_T]):
         steps = self._work.__await__()
         step: Callable[[], Any] = partial(next, steps)
         while True:
-            with self._tracer.within(self._span):
+            with self._within:
                 try:
                     awaited = step()
                 except StopIteration as stop:

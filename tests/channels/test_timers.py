@@ -1,10 +1,13 @@
 """Timers of channels run while their subscription lives."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import ClassVar
 
 from catenary import Cable, Channel, every
+from catenary.channels.subscription_key import SubscriptionKey
 from catenary.channels.testing import TestCable
+from catenary.channels.timers import ChannelTimer
 from catenary.messages.names import Identifier, Sid
 from tests.channels.direct_calls import RecordingPublisher, decided, environment
 from tests.parts.heart import in_loop
@@ -78,6 +81,26 @@ async def test_timers_run_while_their_subscription_lives() -> None:
     assert cable.application.timers.running == 1
     await sessions.gone()
     await cable.stop(1)
+
+
+@in_loop
+async def test_runs_are_not_in_the_context_of_the_subscription_that_set_the_timer() -> None:
+    """A trace, say: all runs would be parts of the command that subscribed."""
+    trace = ContextVar("trace", default="")
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    def fire(_: SubscriptionKey) -> bool:
+        seen.put_nowait(trace.get())
+        return True
+
+    timer = ChannelTimer(0.001, fire)
+    trace.set("of a command")
+    key = SubscriptionKey(Sid("a"), CLOCK)
+    timer.add(key)
+    assert not await seen.get()
+    timer.finish_run(key)
+    assert not await seen.get()
+    timer.stop()
 
 
 @in_loop

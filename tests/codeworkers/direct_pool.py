@@ -93,7 +93,7 @@ class RecordingHost:
         self.publications: list[bytes] = []
         self.answer: Callable[[], Awaitable[None] | None] = lambda: None
 
-    def publish(self, raw: bytes, /) -> Awaitable[None] | None:
+    def publish(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None:
         self.publications.append(raw)
         return self.answer()
 

@@ -17,14 +17,15 @@ from tests.codeworkers.direct_pool import DirectPool, run
 from tests.parts.heart import in_loop
 
 
-def accept(raw: bytes) -> Awaitable[None] | None:
-    raise NotImplementedError
+class Nobody:
+    def publish(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None:
+        raise NotImplementedError
 
 
 def link_of(queue: CallQueue) -> WorkerLink:
     """A link without a process: calls are sent, and never answered."""
     return WorkerLink(
-        accept,
+        Nobody(),
         Reads(None, None),
         Counters(),
         freed=queue.send_waiting,
@@ -41,6 +42,7 @@ def a_call(queue: CallQueue) -> WorkerCall:
         Identifier("{}"),
         "{}",
         (),
+        trace="",
         loop=asyncio.get_running_loop(),
         abandon=queue.withdraw,
     )

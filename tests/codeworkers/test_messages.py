@@ -42,12 +42,13 @@ TO_WORKER: list[ToWorker] = [
     PublicationResult(2**40, ""),
     PublicationResult(1, "Redis is away"),
     StopWorker(2.5),
-    CallRequest(1, 3, Sid("s"), "ws://x/", {"a": "b"}, "{}", None, None, CHAT, "{}", ()),
+    CallRequest(1, 3, Sid("s"), "ws://x/", {"a": "b"}, "{}", None, None, CHAT, "{}", (), ""),
 ]
 FROM_WORKER: list[FromWorker] = [
     Ready((DeclaredTimer("ChatChannel", "tick", 0.5),)),
     CallCancelled(3),
     PublishRequest(4, b'{"stream":"s","data":"1"}'),
+    PublishRequest(4, b'{"stream":"s","data":"1"}', "00-1-2-01 a=b"),
     CounterDeltas(1, 2, 3),
 ]
 

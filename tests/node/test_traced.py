@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 
 import pytest
 from opentelemetry import trace
@@ -15,7 +16,8 @@ from catenary.metrics.counters import Counters
 from catenary.node.disconnector import Ended
 from catenary.node.session import Traits
 from catenary.rpc.calls import Attempt, Caller, CallLimits, Procedure, RpcCall
-from tests.parts.heart import NEVER, Heart, confirming, in_loop, room, settle
+from catenary.tracing.application import TracedApplication
+from tests.parts.heart import NEVER, Heart, PreparedApplication, confirming, in_loop, room, settle
 from tests.parts.spans import MemoryTracer, attributes_of, id_of, parent_of, trace_of
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -229,12 +231,17 @@ async def test_an_application_finds_the_span_as_the_current_one_at_each_of_its_s
         heart.node.publications.publish(b'{"stream":"chat","data":"1"}')
         return confirming(CHAT)
 
-    heart.application.prepare("subscribe", decide())
-    heart.connect().say("subscribe", CHAT)
+    client = heart.connect()
+    own = PreparedApplication()
+    own.prepare("subscribe", decide())
+    environment = Environment(Sid("sid-1"), "ws://test/", {})
+    called = partial(TracedApplication(tracer, own, "in_process").subscribe, environment)
+    heart.application.answer = lambda *_: called(CHAT)  # type: ignore[method-assign]
+    client.say("subscribe", CHAT)
     await settle()
-    command = tracer.named("subscribe")
-    assert seen == [id_of(command)] * 2
-    assert parent_of(tracer.named("publish")) == id_of(command)
+    call = tracer.named("catenary/Command")
+    assert seen == [id_of(call)] * 2
+    assert parent_of(tracer.named("publish")) == id_of(call)
     assert trace.get_current_span().get_span_context().span_id == 0
 
 

@@ -249,6 +249,65 @@ def test_an_application_in_python_is_traced_and_the_console_shows_its_spans(
     assert "name=ann" not in "".join(lines)
 
 
+@pytest.mark.parametrize("more", [(), ("--app_workers=1",)])
+def test_spans_of_an_application_in_python_are_parts_of_the_trace(more: tuple[str, ...]) -> None:
+    room = identifier("Room")
+    with (
+        collector() as spans,
+        cable_server(
+            *flags(spans),
+            *more,
+            command=(*OURS, "tests.parts.instrumented_app:cable"),
+            env={**QUICK, "COLLECTOR": f"{spans.url}/v1/traces"},
+        ) as server,
+    ):
+        with CableClient(server.cable_url) as client:
+            client.receive_welcome()
+            client.subscribe(room)
+            for action in ("awaiting", "in_a_thread", "at_once"):
+                client.perform(room, action)
+                client.receive()
+            spans.wait_for(lambda: len(spans.named("deliver")) == 3)
+        assert server.stop() == 0
+        # The instrumentation logs an error if its context is not the one that it has set.
+        assert "opentelemetry" not in server.output()
+    performs = {each.attributes["catenary.action"]: each for each in spans.named("perform")}
+    assert sorted(performs) == ["at_once", "awaiting", "in_a_thread"]
+    for perform in performs.values():
+        found = {each.name: each for each in spans.of(perform.trace)}
+        path = ["perform", "catenary/Command", "outer", "inner", "publish", "deliver"]
+        assert sorted(found) == sorted(path)
+        parents = {each.name: each.parent for each in found.values()}
+        assert [parents[name] for name in path] == ["", *[found[name].id for name in path[:-1]]]
+
+
+@pytest.mark.parametrize("more", [(), ("--app_workers=1",)])
+def test_an_application_in_python_gets_no_context_of_what_is_not_traced(
+    more: tuple[str, ...],
+) -> None:
+    room = identifier("Room")
+    with (
+        collector() as spans,
+        cable_server(
+            *flags(spans, "0"),
+            *more,
+            command=(*OURS, "tests.parts.instrumented_app:cable"),
+            env={**QUICK, "COLLECTOR": f"{spans.url}/v1/traces"},
+        ) as server,
+        CableClient(server.cable_url) as client,
+    ):
+        client.receive_welcome()
+        client.subscribe(room)
+        client.perform(room, "awaiting")
+        client.receive()
+        spans.wait_for(lambda: bool(spans.named("deliver")))
+    # The application's own sampler decides, and what it publishes belongs to its trace.
+    outer = only(spans.named("outer"))
+    assert outer.parent == ""
+    assert only(spans.named("publish")).parent == only(spans.named("inner")).id
+    assert {each.trace for each in spans.spans} == {outer.trace}
+
+
 def test_workers_say_which_of_them_a_span_is_of() -> None:
     with collector() as spans:
         server_flags = (*flags(spans), "--public", "--norpc", "--workers=2", "--broker=nats")

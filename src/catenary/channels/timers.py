@@ -10,6 +10,7 @@ import functools
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context
 from typing import Protocol
 
 import msgspec
@@ -77,7 +78,10 @@ class ChannelTimer:
 
     def _schedule(self) -> None:
         first = next(iter(self._due.values()), None)
-        self._handle = None if first is None else self._loop.call_at(first, self._wake)
+        # Not in the context of the subscription that sets the timer: all runs would belong to the trace of its command.
+        self._handle = (
+            None if first is None else self._loop.call_at(first, self._wake, context=Context())
+        )
 
     def _wake(self) -> None:
         try:

@@ -6,7 +6,7 @@ A call costs a future and no task. Knows: messages, futures. Does not know: othe
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
 from catenary.metrics.counters import Counters
+from catenary.ports import NodePublisher
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -64,6 +65,7 @@ class WorkerCall(asyncio.Future[Decision]):
         "link",
         "sent_at",
         "subscriptions",
+        "trace",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class WorkerCall(asyncio.Future[Decision]):
         data: str,
         subscriptions: tuple[Identifier, ...],
         *,
+        trace: str,
         loop: asyncio.AbstractEventLoop,
         abandon: "Callable[[WorkerCall], None]",
     ) -> None:
@@ -83,6 +86,8 @@ class WorkerCall(asyncio.Future[Decision]):
         self.identifier = identifier
         self.data = data
         self.subscriptions = subscriptions
+        self.trace = trace
+        """See :attr:`catenary.codeworkers.messages.CallRequest.trace`."""
         self.id = 0
         self.sent_at = 0.0
         self.link: WorkerLink | None = None
@@ -112,7 +117,7 @@ class WorkerLink:
 
     def __init__(
         self,
-        publish: Callable[[bytes], Awaitable[None] | None],
+        publisher: NodePublisher,
         reader: Reader,
         counters: Counters,
         *,
@@ -120,7 +125,7 @@ class WorkerLink:
         lost: "Callable[[WorkerLink], None]",
         counted: Callable[[CounterDeltas], None],
     ) -> None:
-        """``publish`` and ``reader`` serve the worker. ``freed`` is called when a call has ended, ``lost``
+        """``publisher`` and ``reader`` serve the worker. ``freed`` is called when a call has ended, ``lost``
         once, when the connection is lost, ``counted`` with increments of the application's counters.
         """
         loop = asyncio.get_running_loop()
@@ -131,7 +136,7 @@ class WorkerLink:
         self.ready: asyncio.Future[tuple[DeclaredTimer, ...] | None] = loop.create_future()
         """The timers that the code declares, once it is loaded; None if the worker ended before."""
         self.gone = asyncio.Event()
-        self._publish = publish
+        self._publisher = publisher
         self._reader = reader
         self._counters = counters
         self._freed = freed
@@ -156,6 +161,7 @@ class WorkerLink:
             call.identifier,
             data=call.data,
             subscriptions=call.subscriptions,
+            trace=call.trace,
         )
         try:
             self.ipc.send(message)
@@ -202,8 +208,8 @@ class WorkerLink:
                 if call is not None:
                     self._end_undecided(call, AppUnavailable(_NO_TIME))
                     self._freed()
-            case PublishRequest(number, raw):
-                self._accept_publication(number, raw)
+            case PublishRequest(number, raw, trace):
+                self._accept_publication(number, raw, trace)
             case PresenceQuery() | HistoryQuery():
                 task = asyncio.get_running_loop().create_task(self._answer_query(message))
                 self._queries.add(task)
@@ -249,9 +255,9 @@ class WorkerLink:
 
     # Publications
 
-    def _accept_publication(self, number: int, raw: bytes) -> None:
+    def _accept_publication(self, number: int, raw: bytes, trace: str) -> None:
         try:
-            work = self._publish(raw)
+            work = self._publisher.publish(raw, trace=trace)
         except CatenaryError as error:
             self.ipc.send(PublicationResult(number, str(error), type(error).__name__))
             return

@@ -47,6 +47,8 @@ class CallRequest(msgspec.Struct, array_like=True, tag=0, gc=False):
     identifier: Identifier
     data: str
     subscriptions: tuple[Identifier, ...]
+    trace: str
+    """The span of the call (:attr:`catenary.messages.trace_context.TraceContext.text`), empty if it is not traced."""
 
     @property
     def environment(self) -> Environment:
@@ -133,10 +135,12 @@ class CallCancelled(msgspec.Struct, array_like=True, tag=6, gc=False):
 
 
 class PublishRequest(msgspec.Struct, array_like=True, tag=7, gc=False):
-    """The application publishes; ``raw`` is the JSON of AnyCable's publishers."""
+    """The application publishes; ``raw`` is the JSON of AnyCable's publishers, ``trace`` the span to which the publication
+    belongs (:attr:`catenary.messages.trace_context.TraceContext.text`), or empty."""
 
     id: int
     raw: bytes
+    trace: str = ""
 
 
 class PresenceQuery(msgspec.Struct, array_like=True, tag=8, gc=False):
@@ -231,6 +235,7 @@ def call_request(
     *,
     data: str,
     subscriptions: tuple[Identifier, ...],
+    trace: str = "",
 ) -> CallRequest:
     """The message for a call, with the environment of the client as it is now."""
     istate = environment.istate
@@ -249,6 +254,7 @@ def call_request(
         identifier,
         data,
         subscriptions,
+        trace,
     )
 
 

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from catenary.channels.ended_subscriptions import EndedSubscriptions
-from catenary.channels.publishing import Publisher
 from catenary.channels.reading import Reader
 from catenary.channels.subscription_key import SubscriptionKey
 from catenary.channels.timers import Performer
@@ -28,7 +27,9 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
+from catenary.ports import NodePublisher
 from catenary.supervision.service import Supervisor
+from catenary.tracer import Tracer
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.code"))
 
@@ -53,17 +54,19 @@ class CodeWorkerPool:
         end_s: float,
         counters: Counters,
         supervisor: Supervisor | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Calls wait up to ``queue_timeout_s`` for a free worker, 0 for no limit. Replaced workers have
         ``end_s`` to finish their calls.
         """
         self._counters = counters
+        self._tracer = tracer
         self._loop = asyncio.get_running_loop()
         self.limited_total = 0
         """See :class:`catenary.channels.application.CableApplication`; summed over all workers."""
         self.failed_total = 0
         self.slow_total = 0
-        self._publisher: Publisher | None = None
+        self._publisher: NodePublisher | None = None
         self._performer: Performer | None = None
         self._reader: Reader | None = None
         self._is_closing = False
@@ -87,7 +90,7 @@ class CodeWorkerPool:
             supervisor=supervisor,
         )
 
-    async def start(self, publisher: Publisher, performer: Performer, reader: Reader) -> None:
+    async def start(self, publisher: NodePublisher, performer: Performer, reader: Reader) -> None:
         """Returns when every worker has loaded the code. Raises :class:`ConfigError`."""
         self._publisher = publisher
         self._performer = performer
@@ -185,12 +188,14 @@ class CodeWorkerPool:
         if self._is_closing:
             raise AppUnavailable(_CLOSING)
         self._counters.rpc_call_total += 1
+        span = None if self._tracer is None else self._tracer.current
         call = WorkerCall(
             kind,
             environment,
             identifier,
             data,
             subscriptions,
+            trace="" if span is None else span.trace.text,
             loop=self._loop,
             abandon=self._abandon,
         )
@@ -239,7 +244,7 @@ class CodeWorkerPool:
         assert self._publisher is not None
         assert self._reader is not None
         return WorkerLink(
-            self._publisher.publish,
+            self._publisher,
             self._reader,
             self._counters,
             freed=self._queue.send_waiting,

@@ -16,6 +16,9 @@ from catenary.codeworkers.link import WorkerLink
 SOCKET: Final = "CATENARY_CODE_SOCKET"
 """The environment variable with the file descriptor of the worker's socket."""
 
+TRACED: Final = "traced"
+"""The argument of a code worker whose server traces calls."""
+
 READ_REST_S: Final = 1.0
 """How long reading the rest of the socket of a dead process may take."""
 

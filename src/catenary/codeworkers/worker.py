@@ -41,6 +41,7 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position
+from catenary.tracer import TracePropagator
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
@@ -52,8 +53,10 @@ class CodeWorker:
     """Serves a cable over one socket. Satisfies :class:`catenary.channels.publishing.Publisher`
     and :class:`catenary.channels.reading.Reader`."""
 
-    def __init__(self, cable: Cable) -> None:
+    def __init__(self, cable: Cable, propagator: TracePropagator | None = None) -> None:
+        """``propagator`` passes the traces of calls and publications; None if the server has no tracing."""
         self._application = cable.application
+        self._propagator = propagator
         self._calls: dict[int, asyncio.Future[Decision | None]] = {}
         self._publications: dict[int, asyncio.Future[None]] = {}
         self._publications_total = 0
@@ -94,7 +97,8 @@ class CodeWorker:
         self._publications_total += 1
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._publications[self._publications_total] = accepted
-        self._ipc.send(PublishRequest(self._publications_total, raw))
+        trace = "" if self._propagator is None else self._propagator.current()
+        self._ipc.send(PublishRequest(self._publications_total, raw, trace))
         return accepted
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:
@@ -130,7 +134,11 @@ class CodeWorker:
     def _receive(self, message: ToWorker) -> None:
         match message:
             case CallRequest():
-                self._begin_call(message)
+                if message.trace and self._propagator is not None:
+                    with self._propagator.within(message.trace):
+                        self._begin_call(message)
+                else:
+                    self._begin_call(message)
             case PublicationResult():
                 self._finish_publication(message)
             case QueryResult(number):

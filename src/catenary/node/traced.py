@@ -67,19 +67,21 @@ class TracedEnds:
         end = partial(self._application.disconnect, environment, subscriptions)
         if span is None:
             return end()
-        with self._tracer.within(span):
+        within = self._tracer.within(span)
+        with within:
             try:
                 ending = end()
             except BaseException as error:
                 span.end(error)
                 raise
-        return TracedAwaitable(self._tracer, span, ending)
+        return TracedAwaitable(within, span, ending)
 
 
 def traced(tracer: Tracer, span: Span, begin: Callable[[], _W]) -> _W:
     """Begins work within a span, which ends with the work: an awaitable, a :class:`PendingDecision`, or None if it is
     done."""
-    with tracer.within(span):
+    within = tracer.within(span)
+    with within:
         try:
             work = begin()
         except BaseException as error:
@@ -92,7 +94,7 @@ def traced(tracer: Tracer, span: Span, begin: Callable[[], _W]) -> _W:
     if isinstance(later, PendingDecision):
         later = PendingDecision(later.step, TracedPending(tracer, span, later.answer))
     else:
-        later = TracedAwaitable(tracer, span, later)
+        later = TracedAwaitable(within, span, later)
     return cast("_W", later)
 
 
@@ -121,7 +123,8 @@ class TracedPending(Pending[Decision]):
         self._span.end()
 
     def __await__(self) -> Generator[Any, None, Decision]:
-        return TracedAwaitable(self._tracer, self._span, self._answer).__await__()
+        within = self._tracer.within(self._span)
+        return TracedAwaitable(within, self._span, self._answer).__await__()
 
 
 def note_admission(session: Session, span: Span, _: object = None) -> None:

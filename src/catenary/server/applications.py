@@ -11,6 +11,7 @@ import msgspec
 from catenary.auth.keys import RPC_PHRASE, effective_key
 from catenary.codeworkers.call_queue import CALLS_LIMIT
 from catenary.codeworkers.pool import CodeWorkerPool
+from catenary.codeworkers.process import TRACED
 from catenary.config.effective import keys
 from catenary.config.options import RpcOptions
 from catenary.config.urls import without_secrets
@@ -178,12 +179,14 @@ def _code_workers(build: ServerBuild, code: str) -> CodeWorkerPool:
         (
             *(sys.executable, "-m", "catenary.server.code_worker"),
             *(code, options.log.level, options.log.format),
+            *((TRACED,) if options.otel.enabled else ()),
         ),
         number=options.app.workers,
         queue_timeout_s=options.rpc.command_timeout_ms / 1000,
         end_s=options.node.shutdown_timeout_s,
         counters=build.counters,
         supervisor=build.supervisor,
+        tracer=build.tracer,
     )
 
 

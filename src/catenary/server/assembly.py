@@ -227,7 +227,12 @@ def _start_applications(
     if cable is not None:
         performer = node if code is None else None
         build.start.append(
-            functools.partial(cable.application.start, publications, performer, reads)
+            functools.partial(
+                cable.application.start,
+                publications if build.tracer is None else tracing.publisher(publications),
+                performer,
+                reads,
+            )
         )
     if code is not None:
         build.start.append(functools.partial(code.start, publications, node, reads))

@@ -1,4 +1,4 @@
-"""The program of a code worker: python -m catenary.server.code_worker MODULE:CABLE LEVEL FORMAT.
+"""The program of a code worker: python -m catenary.server.code_worker MODULE:CABLE LEVEL FORMAT [traced].
 
 Loads the cable and answers calls through the socket that it inherits. It exits when its parent asks for it or dies;
 it ignores signals, which are for the parent.
@@ -15,16 +15,17 @@ import uvloop
 
 from catenary.channels.cable import Cable
 from catenary.channels.loading import load
-from catenary.codeworkers.process import SOCKET
+from catenary.codeworkers.process import SOCKET, TRACED
 from catenary.codeworkers.worker import CodeWorker
 from catenary.errors import ConfigError, ImportFailed
 from catenary.process import logs, worker_context
 from catenary.process.resources import freeze_gc
+from catenary.tracer import TracePropagator
 
 _log: Final = logging.getLogger("catenary.code")
 
 
-def main(where: str, level: str, form: str) -> int:
+def main(where: str, level: str, form: str, tracing: str = "") -> int:
     """Returns the exit status: 0 after an orderly end, 1 if the code can't be loaded."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # A signal to the whole process group is handled by the parent, which stops its code workers in order.
@@ -45,17 +46,27 @@ def main(where: str, level: str, form: str) -> int:
         return 1
     if cable.observer is not None:
         _log.warning("The observer of %s is not called: the cable runs in code workers", where)
+    propagator = _propagator() if tracing == TRACED else None
     freeze_gc()
-    if not uvloop.run(_answer(cable, connected)):
+    if not uvloop.run(_answer(cable, propagator, connected)):
         # Does not wait for threads of the application.
         logging.shutdown()
         os._exit(1)
     return 0
 
 
-async def _answer(cable: Cable, connected: socket.socket) -> bool:
+def _propagator() -> TracePropagator:
+    # The library is optional.
+    from catenary.tracing.propagation import OtelPropagator
+
+    return OtelPropagator()
+
+
+async def _answer(
+    cable: Cable, propagator: TracePropagator | None, connected: socket.socket
+) -> bool:
     connected.setblocking(False)
-    return await CodeWorker(cable).run(connected)
+    return await CodeWorker(cable, propagator).run(connected)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from catenary import __version__
 from catenary.config.effective import sample_ratio
 from catenary.config.options import Options
 from catenary.errors import ConfigError, MissingExtra
+from catenary.ports import NodePublisher
 from catenary.process.worker_context import WorkerContext
 from catenary.server.shutdown_phases import EXPORT_TRACES
 from catenary.tracer import Tracer
+from catenary.tracing.application import TracedPublisher
 
 if TYPE_CHECKING:
     from catenary.server.build import ServerBuild
@@ -53,6 +55,13 @@ def build_tracing(options: Options, worker: WorkerContext | None) -> Tracing | N
 def tracer_of(tracing: Tracing | None) -> Tracer | None:
     """The tracer, if there is one."""
     return None if tracing is None else tracing.tracer
+
+
+def publisher(publications: NodePublisher) -> TracedPublisher:
+    """The publisher of an application in this process."""
+    from catenary.tracing.propagation import OtelPropagator
+
+    return TracedPublisher(OtelPropagator(), publications)
 
 
 def register(build: "ServerBuild", tracing: Tracing | None) -> None:

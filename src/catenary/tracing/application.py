@@ -1,6 +1,7 @@
-"""An application in this process or in code workers, whose calls are traced. Calls over gRPC and HTTP are traced in ``rpc/``.
+"""An application in this process or in code workers: its calls are traced, and what it publishes. Calls over gRPC and HTTP are
+traced in ``rpc/``.
 
-Knows: the port of applications. Does not know: sessions, how spans are recorded.
+Knows: the ports of applications and publications. Does not know: sessions, how spans are recorded.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,8 +11,8 @@ from typing import TypeVar
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
-from catenary.ports import Application
-from catenary.tracer import TracedAwaitable, Tracer
+from catenary.ports import Application, NodePublisher
+from catenary.tracer import TracedAwaitable, TracePropagator, Tracer
 
 _A = TypeVar("_A", bound=Decision | Awaitable[Decision] | Awaitable[None])
 
@@ -60,7 +61,8 @@ class TracedApplication:
         span = tracer.call(self._system, method)
         if span is None:
             return call()
-        with tracer.within(span):
+        calling = tracer.calling(span)
+        with calling:
             try:
                 answer = call()
             except BaseException as error:
@@ -69,5 +71,21 @@ class TracedApplication:
         if isinstance(answer, Decision):
             span.end()
             return answer
-        later: _A = TracedAwaitable(tracer, span, answer)  # type: ignore[assignment]
+        later: _A = TracedAwaitable(calling, span, answer)  # type: ignore[assignment]
         return later
+
+
+class TracedPublisher:
+    """Publications of an application in this process. They belong to the span of the application that is current, which its own
+    instrumentation may have begun.
+    """
+
+    __slots__ = ("_propagator", "_publisher")
+
+    def __init__(self, propagator: TracePropagator, publisher: NodePublisher) -> None:
+        self._propagator = propagator
+        self._publisher = publisher
+
+    def publish(self, raw: bytes) -> Awaitable[None] | None:
+        """See :meth:`catenary.channels.publishing.Publisher.publish`."""
+        return self._publisher.publish(raw, trace=self._propagator.current())

@@ -41,7 +41,7 @@ class TracedPubSub:
             # It goes on whether or not it is awaited.
             sent.add_done_callback(partial(_end, span))
         else:
-            return TracedAwaitable(self._tracer, span, sent)
+            return TracedAwaitable(self._tracer.within(span), span, sent)
         return sent
 
 

@@ -27,7 +27,6 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
-    TraceState,
     set_span_in_context,
 )
 
@@ -48,6 +47,7 @@ from catenary.messages.lenient_json import JSON_ERRORS
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, TraceContext, read, read_text
 from catenary.tracer import ERROR_TYPE, Span
+from catenary.tracing.propagation import NO_STATE, remote, trace_of
 from catenary.tracing.sampler import sampler
 
 MARKED_AT_ONCE: Final = 100
@@ -60,7 +60,6 @@ _SYSTEM: Final = "catenary"
 _SCOPE: Final = InstrumentationScope("catenary", __version__)
 _FAILED: Final = Status(StatusCode.ERROR)
 _UNSET: Final = Status(StatusCode.UNSET)
-_NO_STATE: Final = TraceState()
 
 _COMMANDS: Final[dict[type, str]] = {
     Subscribe: "subscribe",
@@ -137,13 +136,7 @@ class TracedSpan:
     @property
     def trace(self) -> TraceContext:
         """Its context, for publications and requests."""
-        context = self.context
-        return TraceContext(
-            f"{context.trace_id:032x}",
-            f"{context.span_id:016x}",
-            context.trace_flags.sampled,
-            context.trace_state.to_header(),
-        )
+        return trace_of(self.context)
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -214,6 +207,10 @@ class OtelTracer:
         assert span is None or isinstance(span, TracedSpan)
         return _Within(self, span)
 
+    def calling(self, span: Span) -> "_Calling":
+        assert isinstance(span, TracedSpan)
+        return _Calling(self, span)
+
     # Clients
 
     def handshake(
@@ -237,8 +234,8 @@ class OtelTracer:
             attributes["url.path"] = environment.path
         if environment.address:
             attributes["client.address"] = environment.address
-        remote = None if parent is None else _remote(parent)
-        span = self._begin("connect", SpanKind.SERVER, remote, attributes)
+        sender = None if parent is None else remote(parent)
+        span = self._begin("connect", SpanKind.SERVER, sender, attributes)
         if asked_at:
             span.started_ns -= int((perf_counter() - asked_at) * 1e9)
         return span
@@ -302,7 +299,7 @@ class OtelTracer:
             named = read_text(first.trace)
             if named is None or not named.is_sampled:
                 return None
-            parent = _remote(named)
+            parent = remote(named)
         elif self.current is not None:
             if not self.current.is_recorded:
                 return None
@@ -350,7 +347,7 @@ class OtelTracer:
         }
         if publication.position is not None:
             attributes["messaging.message.id"] = publication.position.text
-        publishing = _remote(sent)
+        publishing = remote(sent)
         return self._begin(
             "deliver", SpanKind.CONSUMER, publishing, attributes, (Link(publishing),)
         )
@@ -368,16 +365,15 @@ class OtelTracer:
             random.getrandbits(64) or 1,
             is_remote=False,
             trace_flags=TraceFlags(TraceFlags.SAMPLED),
-            trace_state=_NO_STATE if parent is None else parent.trace_state,
+            trace_state=NO_STATE if parent is None else parent.trace_state,
         )
         return TracedSpan(self._recorder, context, name, kind, parent, attributes, links)
 
 
 class _Within:
-    """A context manager: sets the current span here and in OpenTelemetry's context, where the spans of an application's own
-    instrumentation find their parent."""
+    """A context manager: the current span."""
 
-    __slots__ = ("_before", "_span", "_token", "_tracer")
+    __slots__ = ("_before", "_span", "_tracer")
 
     def __init__(self, tracer: OtelTracer, span: TracedSpan | None) -> None:
         self._tracer = tracer
@@ -385,12 +381,7 @@ class _Within:
 
     def __enter__(self) -> None:
         self._before = self._tracer.current
-        self._tracer.current = span = self._span
-        # A context without a span, not the one outside: that may be of another client.
-        here = otel_context.Context()
-        if span is not None:
-            here = set_span_in_context(NonRecordingSpan(span.context), here)
-        self._token: Any = otel_context.attach(here)
+        self._tracer.current = self._span
 
     def __exit__(
         self,
@@ -398,24 +389,39 @@ class _Within:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        otel_context.detach(self._token)
         self._tracer.current = self._before
 
 
-def _remote(context: TraceContext) -> SpanContext:
-    return SpanContext(
-        int(context.trace_id, 16),
-        int(context.span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED if context.is_sampled else 0),
-        trace_state=TraceState.from_header([context.state]) if context.state else _NO_STATE,
-    )
+class _Calling(_Within):
+    """The same, also in OpenTelemetry's context. If it is entered again, it continues in the context that the application has left
+    then: perhaps in a span of its own."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, tracer: OtelTracer, span: TracedSpan) -> None:
+        super().__init__(tracer, span)
+        # Empty besides, because the context outside may be of another client.
+        self._context = set_span_in_context(NonRecordingSpan(span.context), otel_context.Context())
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._token: Any = otel_context.attach(self._context)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._context = otel_context.get_current()
+        otel_context.detach(self._token)
+        super().__exit__(kind, error, traceback)
 
 
 def _passed_on(context: TraceContext) -> TracedSpan:
     """A trace that is not recorded here: calls get its ``traceparent`` as it came."""
     unsampled = msgspec.structs.replace(context, is_sampled=False)
-    return TracedSpan(None, _remote(unsampled), "", SpanKind.INTERNAL, None, {})
+    return TracedSpan(None, remote(unsampled), "", SpanKind.INTERNAL, None, {})
 
 
 def _channel(command: Command) -> str:
