@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -119,8 +120,9 @@ async def test_messages_do_not_leave_the_shard_of_their_stream(replicated: Redis
         for stream in streams:
             await until(lambda stream=stream: other.data(stream) == ["1", "2", "3"])  # type: ignore[misc]
         assert sent_over_the_bus(replicated, "publish") == before["publish"]
-        # One copy for the replica of the shard.
-        assert sent_over_the_bus(replicated, "publishshard") - before["publishshard"] == 60
+        # One copy for the replica of the shard. Valkey 8 does not count messages with its short header.
+        copies = sent_over_the_bus(replicated, "publishshard") - before["publishshard"]
+        assert copies == (0 if os.environ.get("VALKEY_SERVER") else 60)
 
 
 @in_loop
