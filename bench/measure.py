@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from math import inf
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from bench.blocks import ask
+from bench.generator import Generator
 from bench.pauses import longest_ms
-from bench.plan import Checkpoint, Connected, Intake, Job, Plan, Report, Worked
+from bench.plan import Checkpoint, Connected, Intake, Job, Plan, Worked
 from bench.scenarios import Result, Sample, Scenario
 from bench.servers import (
     BenchError,
@@ -33,8 +34,6 @@ from bench.servers import (
 )
 
 _LAG: Final = "anycable_go_event_loop_lag_ms"
-
-_Phase = TypeVar("_Phase", Checkpoint, Connected, Worked)
 
 
 def measure(
@@ -62,11 +61,11 @@ class _Stage:
         "_backend",
         "_began",
         "_collections",
-        "_load",
         "_metrics",
         "_started_at",
         "before",
         "limits",
+        "load",
         "samples",
         "server",
     )
@@ -96,14 +95,13 @@ class _Stage:
         self._metrics = f"http://127.0.0.1:{port}/metrics" if plan.work == "idle" else ""
         self._began = 0.0
         job = Job(plan=plan, port=port, intake_port=intake_port)
-        load = (sys.executable, "-m", "bench.load", msgspec.json.encode(job).decode())
-        self._load: Process = stack.enter_context(running(load, cores.load, talks=True))
+        self.load = Generator(job, cores.load, stack)
         # Not earlier: from now on, memory pages that both processes share count half.
-        self.receive(Checkpoint)
+        self.load.receive(Checkpoint)
         time.sleep(plan.settle_s)
         self.before: Usage = self.server.usage()
         self._started_at = time.monotonic()
-        self.resume_load()
+        self.load.resume()
 
     def begin(self) -> None:
         """Starts the clock of samples."""
@@ -117,31 +115,17 @@ class _Stage:
         """The longest garbage collection since the start; None if the server does not report it."""
         return longest_ms(self._collections, self._started_at) if self._collections else None
 
-    def receive(self, kind: type[_Phase], on_sample: Callable[[int], None] | None = None) -> _Phase:
-        """Waits for a report of this kind, and samples the server at each checkpoint before it.
+    def worked(self, on_sample: Callable[[int], None]) -> Worked:
+        """Waits for the end of the work, and samples the server at each checkpoint before it.
 
         ``on_sample`` is called with the number of samples. Raises BenchError if the generator ends.
         """
-        assert self._load.child.stdout is not None
-        while line := self._load.child.stdout.readline():
-            report = msgspec.json.decode(line, type=Report)
-            if isinstance(report, kind):
-                return report
-            if isinstance(report, Checkpoint):
-                self.samples.append(self._sample(report))
-                if on_sample is not None:
-                    on_sample(len(self.samples))
-                self.resume_load()
-        raise BenchError(f"the load generator ended: {self._load.error_output()}")
 
-    def resume_load(self) -> None:
-        """Lets the generator continue. Raises BenchError if it has ended."""
-        assert self._load.child.stdin is not None
-        try:
-            self._load.child.stdin.write(b"\n")
-            self._load.child.stdin.flush()
-        except BrokenPipeError:
-            raise BenchError(f"the load generator ended: {self._load.error_output()}") from None
+        def sample(checkpoint: Checkpoint) -> None:
+            self.samples.append(self._sample(checkpoint))
+            on_sample(len(self.samples))
+
+        return self.load.receive(Worked, sample)
 
     def _sample(self, checkpoint: Checkpoint) -> Sample:
         usage = self.server.usage()
@@ -225,19 +209,19 @@ def _lag_ms(url: str) -> float | None:
 def _measured(result: Result, stage: _Stage, on_phase: Callable[[str], None]) -> Result:
     plan = result.plan
     on_phase("connecting")
-    connected = stage.receive(Connected)
+    connected = stage.load.receive(Connected)
     after = stage.server.usage()
     time.sleep(plan.settle_s)
     settled = stage.server.usage()
     backend_cpu_s = stage.backend_cpu_s()
     on_phase("working")
     stage.begin()
-    stage.resume_load()
-    worked = stage.receive(Worked, lambda count: on_phase(f"working, sample {count}"))
+    stage.load.resume()
+    worked = stage.worked(lambda count: on_phase(f"working, sample {count}"))
     done = stage.server.usage()
     backend_cpu_s = stage.backend_cpu_s() - backend_cpu_s
     collection_ms = stage.longest_collection_ms()
-    stage.resume_load()
+    stage.load.resume()
     cost = _cost(plan, connected, worked, stage.samples, (stage.before, after, settled, done))
     sampled = _sample_figures(plan, stage.samples)
     if collection_ms is not None:

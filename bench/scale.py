@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from math import ceil
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-import msgspec
-
-from bench.plan import Checkpoint, Connected, Job, Plan, Report, Worked
-from bench.servers import BenchError, Process, free_port, running
+from bench.generator import Generator, Phase
+from bench.plan import Checkpoint, Connected, Job, Plan, Worked
+from bench.servers import BenchError, free_port, running
 
 SIZES: Final = (1_000, 10_000, 50_000, 100_000)
 
@@ -38,8 +37,6 @@ GROWTH_LIMIT: Final = 1.2
 
 _FLAGS: Final = ("--public", "--norpc", "--broadcast_adapter=http", "--log_level=error")
 
-_Phase = TypeVar("_Phase", Checkpoint, Connected, Worked)
-
 
 class Row(NamedTuple):
     """The figures of one run; ``missed`` is pings that were due and did not arrive."""
@@ -50,36 +47,6 @@ class Row(NamedTuple):
     kb_per_client: float
     cpu_us_per_client_s: float
     missed: int
-
-
-class Generator:
-    """A load generator with a part of the clients."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def resume(self) -> None:
-        """Lets it continue after a report. Raises BenchError if it has ended."""
-        stdin = self._process.child.stdin
-        assert stdin is not None
-        try:
-            stdin.write(b"\n")
-            stdin.flush()
-        except BrokenPipeError:
-            raise self._ended() from None
-
-    def receive(self, kind: type[_Phase]) -> _Phase:
-        """Waits for a report of this kind, and resumes after those before it. Raises BenchError if it ends."""
-        assert self._process.child.stdout is not None
-        while line := self._process.child.stdout.readline():
-            report = msgspec.json.decode(line, type=Report)
-            if isinstance(report, kind):
-                return report
-            self.resume()
-        raise self._ended()
-
-    def _ended(self) -> BenchError:
-        return BenchError(f"a load generator ended: {self._process.error_output()}")
 
 
 def measure(clients: int, seconds: float, open_files: int) -> Row:
@@ -129,12 +96,10 @@ class Load:
         for part in parts:
             plan = Plan(clients=part, work="idle", seconds=seconds)
             job = Job(plan=plan, port=port, intake_port=intake_port)
-            command = (sys.executable, "-m", "bench.load", msgspec.json.encode(job).decode())
-            process = stack.enter_context(running(command, None, talks=True))
-            self._generators.append(Generator(process))
+            self._generators.append(Generator(job, None, stack))
         self._threads = stack.enter_context(ThreadPoolExecutor(count))
 
-    def receive(self, kind: type[_Phase]) -> list[_Phase]:
+    def receive(self, kind: type[Phase]) -> list[Phase]:
         """Waits for the same report of each. Raises BenchError."""
         return list(self._threads.map(lambda each: each.receive(kind), self._generators))
 
