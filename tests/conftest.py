@@ -1,7 +1,11 @@
-"""How properties are tested: any machine may be slow, and CI always tries the same examples. The order of files, and Ctrl-C."""
+"""How properties are tested: any machine may be slow, and CI always tries the same examples. The order of files, Ctrl-C,
+and what each process of the tests need not do."""
 
+import gc
 import os
 import signal
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +23,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # As the command line does: tests start children of this process while it makes gRPC calls.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# jsonschema, which comes with ocpp, would compile grammars of IRIs for seconds. No test has a schema with that format.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 LONG: Final = (
     "faults/test_faults.py",
@@ -46,3 +53,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files begin first: one that began last would let a single process run for a minute, and the others wait."""
     turns = {Path(__file__).parent / each: turn for turn, each in enumerate(LONG)}
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Half a million objects that live as long as the tests: no collection of garbage need look at them, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -63,9 +63,9 @@ def settled_kb(server: CableServer) -> int:
 def test_memory_returns_to_where_it_was() -> None:
     """The first crowd warms up the allocator, which keeps memory once it was used; from the second on,
     the memory must stay the same."""
-    with cable_server(
-        "--public", "--norpc", "--broadcast_adapter=http", "--ping_interval=1"
-    ) as server:
+    flags = ("--public", "--norpc", "--broadcast_adapter=http", "--ping_interval=1")
+    # A fork shares memory with the tests until it changes it.
+    with cable_server(*flags, is_forked=False) as server:
         empty = memory_kb(server)
         with_crowd = come_and_go(server)
         left = []

@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.parts.fork_server import ForkedProcess, forked
 from tests.parts.ports import free_port
 
 OURS = (sys.executable, "-m", "catenary")
 
 
 class CableServer:
-    """A running server. ``port`` serves the cable and health, ``broadcast_port`` takes publications."""
+    """A running server. ``port`` serves the cable and health, ``broadcast_port`` takes publications.
+
+    One of ours is forked from a process that has done its imports; ``is_forked=False`` starts an interpreter.
+    """
 
     def __init__(
         self,
@@ -27,7 +31,16 @@ class CableServer:
         flags: tuple[str, ...],
         env: dict[str, str],
         directory: Path | None = None,
+        *,
+        is_forked: bool = True,
     ) -> None:
+        # Variables of the interpreter count at its start.
+        self._is_forked = (
+            is_forked
+            and sys.platform == "linux"
+            and command[: len(OURS)] == OURS
+            and not any(name.startswith("PYTHON") for name in env)
+        )
         self.port = free_port()
         self.broadcast_port = free_port()
         self._arguments = [
@@ -42,7 +55,15 @@ class CableServer:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         self.process = self._started()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> subprocess.Popen[bytes] | ForkedProcess:
+        if self._is_forked:
+            return forked(
+                self._arguments[len(OURS) :],
+                self._arguments,
+                env=self._env,
+                cwd=self._directory,
+                output=self._output.fileno(),
+            )
         return subprocess.Popen(
             self._arguments,
             env=self._env,
@@ -122,7 +143,7 @@ class CableServer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        return self.process.returncode
+        return self.process.wait()
 
     def restart(self) -> None:
         """Starts it again, on the same ports, after :meth:`stop`; returns once it is ready."""
@@ -141,9 +162,10 @@ def cable_server(
     command: tuple[str, ...] = OURS,
     env: dict[str, str] | None = None,
     directory: Path | None = None,
+    is_forked: bool = True,
 ) -> Iterator[CableServer]:
     """A server for the length of a with block, ready when the block begins."""
-    server = CableServer(command, flags, env or {}, directory)
+    server = CableServer(command, flags, env or {}, directory, is_forked=is_forked)
     try:
         server.wait_until_ready()
         yield server
