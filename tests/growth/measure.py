@@ -35,7 +35,7 @@ SIZES: Final = (10, 100, 1_000)
 STEPS_RATIO: Final = 14
 """Limit of steps for ten times the input: 10 times as many, or some more for a sort or a heap."""
 
-LARGE_SIZES: Final = (2_000, 20_000)
+LARGE_SIZES: Final = (1_000, 10_000)
 CPU_RATIO: Final = 40
 """What ten times the input may take: linear work was seen to take 26 times as much where only the smaller size fits in
 the processor's caches; quadratic work takes 100 times as much."""
