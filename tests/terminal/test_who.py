@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -207,6 +208,39 @@ def test_stats_are_watched_again_after_a_restart_but_never_without_a_server() ->
         assert watching.wait(20) == 130
         server.stop()
         assert called("stats", "--watch", **beside(server, SECRET)).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tail",),
+        ("stats", "--watch", "--interval=0.1s"),
+        ("subscribe", "--stream=news", "--join", "ann"),
+    ],
+)
+def test_an_outage_is_noted_once_and_not_with_each_attempt(words: tuple[str, ...]) -> None:
+    flags = ("--public", "--norpc", "--broadcast_adapter=http", f"--secret={SECRET}")
+    with (
+        cable_server(*flags) as server,
+        subprocess.Popen(
+            [str(PROGRAM), *words],
+            env=environment(**beside(server, SECRET)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert (process.stderr if words[0] == "subscribe" else process.stdout).readline()
+        server.stop()
+        with socket.create_server(("127.0.0.1", server.port)) as away:
+            away.settimeout(60)
+            for _ in range(5):
+                away.accept()[0].close()
+        process.send_signal(signal.SIGINT)
+        _, notes = process.communicate(timeout=60)
+    assert notes.count("away: ") == 1
 
 
 def test_stats_may_be_cut_by_a_pipe(around: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.supervision.backoff import Backoff
 from catenary.terminal.argument_values import seconds
 from catenary.terminal.console import Console, consoles
 from catenary.terminal.listing import add_json_argument, is_for_people, note_errors
@@ -61,7 +62,7 @@ def run(invocation: Invocation) -> int:
     out, notes = consoles(invocation.environ)
     screen = _Screen(invocation, out) if is_for_people(invocation, out) else None
     told: set[str] = set()
-    has_answered = False
+    has_answered, outage = False, Backoff()
     while True:
         try:
             found = _asked(api, invocation.arguments.names)
@@ -69,10 +70,12 @@ def run(invocation: Invocation) -> int:
             if not has_answered:
                 raise
             # A server that is restarted is watched again.
-            notes.say(notes.painted("dim", f"away: {error}"))
+            if outage.failed().is_logged:
+                notes.say(notes.painted("dim", f"away: {error}"))
             time.sleep(max(invocation.arguments.interval, 0.1))
             continue
         has_answered = True
+        outage.works()
         status = note_errors(notes, found.errors, told)
         if screen is None:
             out.say(_line(found))

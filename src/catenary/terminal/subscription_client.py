@@ -7,7 +7,6 @@ Knows: the messages of the server. Does not know: command lines.
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,15 +17,12 @@ from catenary.errors import BackendError
 from catenary.messages.lenient_json import reader
 from catenary.messages.publications import Position
 from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
+from catenary.supervision.backoff import Backoff
 from catenary.terminal.cable_socket import CableSocket, HandshakeRequest, connect
 from catenary.terminal.console import Console, printable
 
 WELCOME_S: Final = 10.0
 """Time limit of a connection attempt, until the welcome."""
-
-PAUSE_S: Final = 0.5
-LONGEST_PAUSE_S: Final = 10.0
-"""Pause between reconnection attempts: doubled each time, with jitter."""
 
 PINGS: Final = 2.5
 """Number of ping intervals without a message after which the connection counts as dead."""
@@ -118,7 +114,7 @@ class SubscriptionClient(CableSocket):
     async def stay(self) -> None:
         """Connects, and reconnects after each loss. Raises :class:`BackendError` if the first attempt fails."""
         tls = self._where.tls
-        pause_s = PAUSE_S
+        outage = Backoff()
         while not self.ended.done():
             self._welcomed = self._connected = self._lost = False
             self._reason = ""
@@ -134,7 +130,7 @@ class SubscriptionClient(CableSocket):
                 )
                 self.abort()
             if self._welcomed:
-                pause_s = PAUSE_S
+                outage.works()
                 await self._until_lost()
             elif self._connected and EXTENDED in self._opening.subprotocols:
                 self._opening = _plainer(self._opening)
@@ -146,9 +142,10 @@ class SubscriptionClient(CableSocket):
                     else f"no server answers at {self._where.url} ({self._reason}): start it, or"
                     " name another with --url"
                 )
-            self._note(f"away: {self._reason or 'the connection broke'}")
-            await asyncio.sleep(pause_s * (0.5 + random.random()))  # noqa: S311  (no secret)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause = outage.failed()
+            if pause.is_logged:
+                self._note(f"away: {self._reason or 'the connection broke'}")
+            await asyncio.sleep(pause.seconds)
 
     # Called by the socket
 

@@ -10,7 +10,6 @@ after --count events or --timeout; 1 if the API refuses, or --timeout is first.
 """
 
 import argparse
-import random
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.supervision.backoff import Backoff
 from catenary.terminal.argument_values import count, seconds
 from catenary.terminal.arguments import more_arguments
 from catenary.terminal.console import Console, consoles, printable
@@ -27,7 +27,6 @@ from catenary.terminal.running import Invocation
 
 _FILTERS: Final = ("sid", "stream", "identifiers", "address", "event", "node")
 _ABOUT_THE_TRACE: Final = frozenset({"following", "unanswered", "dropped"})
-_LONGEST_PAUSE_S: Final = 10.0
 _STYLES: Final = {
     **dict.fromkeys(("connected", "resumed", "subscribed"), "green"),
     **dict.fromkeys(("disconnected", "closed", "unsubscribed", "disconnect"), "yellow"),
@@ -75,11 +74,12 @@ def _events(
     api: Api, query: dict[str, object], until: float | None, notes: Console
 ) -> Iterator[bytes]:
     """The events until a moment of the monotonic clock; a connection that breaks is opened again."""
-    pause_s, is_open = 0.5, False
+    outage, is_open = Backoff(), False
     while True:
         try:
             for data in api.events("/events", query, until):
-                is_open, pause_s = True, 0.5
+                is_open = True
+                outage.works()
                 if data:
                     yield data
             reason = "the server ended the stream"
@@ -89,9 +89,10 @@ def _events(
             reason = str(error)
         if until is not None and time.monotonic() >= until:
             return
-        notes.say(notes.painted("dim", f"away: {reason}"))
-        time.sleep(pause_s * (0.5 + random.random()))  # noqa: S311  (no secret)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pause = outage.failed()
+        if pause.is_logged:
+            notes.say(notes.painted("dim", f"away: {reason}"))
+        time.sleep(pause.seconds)
 
 
 def _line(out: Console, event: dict[str, Any]) -> str:
