@@ -307,6 +307,35 @@ def test_a_broker_that_pusher_s_clients_bring_has_options() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flag", "needs", "on"),
+    [
+        (
+            "--metrics_port=9090",
+            "a path that serves metrics (--metrics_http=/metrics)",
+            "--metrics_http=/m",
+        ),
+        (
+            "--metrics_host=::1",
+            "a path that serves metrics (--metrics_http=/metrics)",
+            "--metrics_http=/m",
+        ),
+        ("--statsd_prefix=x.", "a StatsD server (--statsd_host)", "--statsd_host=localhost"),
+        ("--otel_sample_ratio=1", "tracing (--otel)", "--otel"),
+        ("--sse_path=/s", "event streams (--sse)", "--sse"),
+        ("--poll_path=/p", "long polling (--poll)", "--poll"),
+        ("--ds_path=/d", "Durable Streams (--ds)", "--ds --broker=memory"),
+        ("--admin_port=9000", "the console (--admin)", "--public"),
+    ],
+)
+def test_options_of_a_part_that_is_off_are_said_to_have_no_effect(
+    flag: str, needs: str, on: str
+) -> None:
+    name = flag.partition("=")[0]
+    assert request(flag).warnings == (f"{name} has no effect without {needs}",)
+    assert request(flag, *on.split()).warnings == ()
+
+
+@pytest.mark.parametrize(
     ("argv", "line"),
     [
         (

@@ -5,7 +5,6 @@ Each error is one line that names the option as it was given.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from catenary.config.addresses import (
@@ -16,7 +15,7 @@ from catenary.config.addresses import (
 )
 from catenary.config.effective import is_http, keys, redis_address, sample_ratio, uses_redis
 from catenary.config.networks import network
-from catenary.config.options import ALL_PORTS, PORT_MAX, TABLE, Options, Shorthand, Value
+from catenary.config.options import ALL_PORTS, PORT_MAX, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.paths import check_paths
 from catenary.config.pusher_apps import pusher_apps
@@ -31,7 +30,6 @@ _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
 # A label of Prometheus; le is that of the buckets of a histogram
 _LABEL: Final = re.compile(r"(?!__|le\Z)[A-Za-z_][A-Za-z0-9_]*")
-_BY_PLACE: Final = {entry.place: entry for entry in TABLE}
 
 
 def refuse_unbuilt(row: Shorthand, value: Value, source: str) -> None:
@@ -150,19 +148,6 @@ def _check_tracing(options: Options) -> None:
             raise ConfigError(
                 f"otel_endpoint: expected http(s)://…, got {_shown(otel.endpoint)}"
             ) from None
-
-
-def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:
-    """Warnings for broker options that have no effect because there is no broker (Pusher's clients bring one: ``effective``). Defaults cause none: they may
-    come from a file that lists every option."""
-    if options.broker.adapter or options.pusher.app_id or options.pusher.apps:
-        return []
-    return [
-        f"{source} has no effect without a broker (--presets=broker)"
-        for place, source in sources.items()
-        if place.startswith("broker.")
-        and (entry := _BY_PLACE[place]).value_in(options) != entry.value_in(Options())
-    ]
 
 
 def trusting_everybody(options: Options) -> list[str]:

@@ -24,7 +24,6 @@ import msgspec
 from catenary.config import presets
 from catenary.config.checks import (
     check_together,
-    idle_without_broker,
     refuse_unbuilt,
     trusting_everybody,
 )
@@ -40,6 +39,7 @@ from catenary.config.options import (
 )
 from catenary.config.suggestions import did_you_mean
 from catenary.config.values import FALSE, TRUE, from_text, from_toml
+from catenary.config.without_effect import without_effect
 from catenary.errors import ConfigError, UnexpectedWord
 
 CONFIG_PATHS: Final = ("./anycable.toml", "/etc/anycable/anycable.toml")
@@ -252,7 +252,7 @@ def combine(
         **dict.fromkeys(changed, f"presets: {', '.join(applied)}"),
         **sources,
     }
-    warnings += idle_without_broker(options, sources)
+    warnings += without_effect(options, sources)
     warnings += trusting_everybody(options)
     return Combined(options, applied, origins, tuple(warnings))
 
