@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
+import redis
+
 from catenary.adapters.interest import StreamInterest
 from catenary.adapters.redis.cluster_pubsub import ClusterPubSub
 from catenary.adapters.redis.engine import RedisEngine
@@ -25,6 +27,15 @@ from tests.parts.ports import HasUrl
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
 
 NAMES = RedisNames("test", "between")
+
+
+def expiring_keys(server: HasUrl) -> dict[str, int]:
+    """What nodes have stored, with what is left of their lives in ms. The reign of the primary has no end: a primary that forgot
+    the one before would not begin one."""
+    with redis.Redis.from_url(server.url) as connection:
+        found = {key.decode(): connection.pttl(key) for key in connection.scan_iter()}
+    assert found.pop("test:reign", -1) == -1
+    return found
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:

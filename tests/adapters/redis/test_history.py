@@ -12,7 +12,7 @@ from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
 from tests.parts.heart import in_loop
 from tests.parts.redis import RedisServer, redis_server
-from tests.parts.redis_node import LIMITS, RedisNode, redis_node, until
+from tests.parts.redis_node import LIMITS, RedisNode, expiring_keys, redis_node, until
 
 S = Stream("s")
 
@@ -21,12 +21,6 @@ S = Stream("s")
 def server() -> Iterator[RedisServer]:
     with redis_server() as running:
         yield running
-
-
-def keys(server: RedisServer) -> dict[str, int]:
-    """All keys of the server, with what is left of their lives in ms (-1: for ever)."""
-    with redis.Redis(port=server.port) as connection:
-        return {key.decode(): connection.pttl(key) for key in connection.scan_iter()}
 
 
 async def append(node: RedisNode, *data: object, stream: Stream = S) -> list[Position]:
@@ -65,8 +59,8 @@ async def test_an_unused_stream_is_forgotten_and_begins_a_new_epoch(
     limits = msgspec.structs.replace(LIMITS, history_ttl_s=0)
     async with redis_node(server, limits) as node:
         (old,) = await append(node, 1)
-        assert 0 < keys(server)["test:meta:s"] <= 1000
-        await until(lambda: not keys(server))
+        assert 0 < expiring_keys(server)["test:meta:s"] <= 1000
+        await until(lambda: not expiring_keys(server))
         (new,) = await append(node, 2)
         assert new.offset == 1
         assert new.epoch != old.epoch
@@ -80,7 +74,7 @@ async def test_everything_kept_has_an_end(server: RedisServer) -> None:
     async with redis_node(server, limits) as node:
         await append(node, *range(3))
         await node.history.newest([Stream("idle")], begin=True)
-        left = keys(server)
+        left = expiring_keys(server)
         assert set(left) == {"test:meta:s", "test:log:s", "test:meta:idle"}
         assert 0 < left["test:log:s"] <= 2_000
         assert 2_000 < left["test:meta:s"] <= 60_000
@@ -137,6 +131,65 @@ async def test_another_run_of_the_server_is_another_epoch_and_old_messages_stay(
         for lost in (*old, Position(new[0].epoch, -1), Position(new[0].epoch, -3)):
             with pytest.raises(LostPosition):
                 await node.history.after(S, lost)
+
+
+@in_loop
+async def test_a_server_that_is_promoted_again_in_the_same_run_assigns_no_offset_twice(
+    server: RedisServer,
+) -> None:
+    """Its newest messages were lost when it became a replica of the primary between."""
+    with (
+        redis_server() as between,
+        redis.Redis(port=server.port) as first,
+        redis.Redis(port=between.port) as second,
+    ):
+        second.replicaof("127.0.0.1", server.port)
+        async with redis_node(server) as node, redis_node(server) as other:
+            old = await append(node, *range(3))
+            await until(lambda: second.xlen("test:log:s") == 3)
+            second.replicaof("NO", "ONE")
+            (lost,) = await append(node, "lost")
+            async with redis_node(between) as there:
+                await until(lambda: there.engine.commands.trouble is None)
+                first.replicaof("127.0.0.1", between.port)
+                first.client_kill_filter(_type="normal")  # as Sentinel does
+                await until(lambda: first.xlen("test:log:s") == 3)
+                await until(lambda: _is_replica_of(first, second))
+            first.replicaof("NO", "ONE")
+            await until(
+                lambda: node.engine.commands.trouble is other.engine.commands.trouble is None
+            )
+            (new,) = await append(node, "new")
+            (newer,) = await append(other, "newer")
+            (newest,) = await append(node, "newest")
+            assert new.epoch == newer.epoch == newest.epoch != lost.epoch
+            for each in (*old, lost):
+                with pytest.raises(LostPosition):
+                    await node.history.after(S, each)
+            assert [each.data for each in await node.history.after(S, new)] == ["newer", "newest"]
+
+
+def _is_replica_of(replica: "redis.Redis", primary: "redis.Redis") -> bool:
+    """Whether it has received what the primary has."""
+    there: dict[str, object] = primary.info("replication")
+    here: dict[str, object] = replica.info("replication")
+    return here.get("slave_repl_offset") == there["master_repl_offset"]
+
+
+@in_loop
+async def test_a_node_that_has_not_noticed_a_new_reign_continues_its_epochs(
+    server: RedisServer,
+) -> None:
+    """Nodes with different views must not begin a new epoch with each message."""
+    async with redis_node(server) as one, redis_node(server) as other:
+        (old,) = await append(one, "old")
+        run, _, since = other.engine.commands.run_id.partition(b".")
+        other.engine.commands.run_id = b"%b.%d" % (run, int(since) + 1)
+        positions = [
+            position for node in (other, one, other, one) for position in await append(node, "new")
+        ]
+        assert len({each.epoch for each in positions} - {old.epoch}) == 1
+        assert [each.offset for each in positions] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("lost", ["test:log:s", "test:meta:s"])

@@ -15,7 +15,7 @@ from tests.contracts.brokers import answer
 from tests.parts.heart import in_loop
 from tests.parts.redis import RedisServer, redis_server
 from tests.parts.redis_deadlines import Deadlines
-from tests.parts.redis_node import LIMITS, redis_node, until
+from tests.parts.redis_node import LIMITS, expiring_keys, redis_node, until
 
 SHORT = msgspec.structs.replace(LIMITS, presence_ttl_s=1)
 S, T = Stream("s"), Stream("t:é \x00")
@@ -28,12 +28,6 @@ def server() -> Iterator[RedisServer]:
         yield running
 
 
-def keys(server: RedisServer) -> dict[str, int]:
-    """All keys of the server, with what is left of their lives in seconds."""
-    with redis.Redis(port=server.port) as connection:
-        return {key.decode(): connection.ttl(key) for key in connection.scan_iter()}
-
-
 @in_loop
 async def test_nothing_is_left_of_those_who_left(server: RedisServer) -> None:
     async with redis_node(server) as node:
@@ -43,7 +37,7 @@ async def test_nothing_is_left_of_those_who_left(server: RedisServer) -> None:
         for number in range(20):
             await node.presence.leave(S, Sid(str(number)))
             await node.presence.leave(T, Sid(str(number)))
-        assert keys(server) == {}
+        assert expiring_keys(server) == {}
 
 
 @in_loop
@@ -98,14 +92,14 @@ async def test_redis_forgets_what_no_node_uses_any_more(
     async with redis_node(server) as node:
         await node.presence.join(S, ONE, "jack", "1")
         await node.presence.join(T, ONE, "rose", "1")
-        assert len(keys(server)) == 4
-        assert all(86_000 < left < 87_000 for left in keys(server).values())
+        assert len(expiring_keys(server)) == 4
+        assert all(86_000_000 < left < 87_000_000 for left in expiring_keys(server).values())
         with redis.Redis(port=server.port) as connection:
-            for key in connection.scan_iter():
+            for key in expiring_keys(server):
                 connection.expire(key, 100)
         monkeypatch.setattr(RedisPresence, "is_renewing", lambda self, now_s: is_renewing)
         await answer(node.presence.touch([ONE]))
-        renewed = {key for key, left in keys(server).items() if left > 86_000}
+        renewed = {key for key, left in expiring_keys(server).items() if left > 86_000_000}
         assert "test:presence:deadlines" in renewed
         assert len(renewed) == (4 if is_renewing else 1)
 

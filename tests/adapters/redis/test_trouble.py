@@ -100,7 +100,8 @@ async def test_what_redis_refuses_for_now_can_be_published_later(
                 error = await refusal(node, *data)
                 assert code in str(error) or "replica" in str(error)
                 assert not isinstance(error, BackendRefused)
-                await until(lambda: node.engine.trouble is None)
+                # A node connects to no replica.
+                await until(lambda: (node.engine.trouble is None) == (code != "READONLY"))
         finally:
             repair()
         await until(lambda: node.pubsub.trouble is None)
@@ -113,6 +114,21 @@ async def test_what_redis_refuses_for_now_can_be_published_later(
                     await asyncio.sleep(0.05)
         await until(lambda: node.data(S) == ["1", "4"])
         assert [each.data for each in await node.history.since(S, 0)] == ["1", "4"]
+
+
+@in_loop
+async def test_a_node_connects_to_a_redis_that_is_full_and_reads(
+    server: RedisServer, client: "redis.Redis"
+) -> None:
+    async with redis_node(server) as node:
+        await node.publish(S, 1)
+    repair = full(client)
+    try:
+        async with redis_node(server) as node:
+            assert [each.data for each in await node.history.since(S, 0)] == ["1"]
+            assert b"." not in node.engine.commands.run_id
+    finally:
+        repair()
 
 
 # Losses

@@ -24,8 +24,9 @@ from catenary.messages.publications import Publication, QueueEntry
 
 APPEND_LUA: Final = """
 local runs, limit, ttl, meta_ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
-local run = string.match(runs, '^[^,]*')
-local function is_of_a_primary(known)
+local run, reign = string.match(runs, '^([^,.]*)%.?(%d*)')
+local function is_of_a_primary(known, since)
+  if known == run and reign ~= '' then return tonumber(since or reign) >= tonumber(reign) end
   return known == run or known and known ~= '' and #runs > #run and string.find(runs, known, 1, true)
 end
 local way, moving = string.match(runs, '!([sm])(.*)$')
@@ -52,12 +53,12 @@ local function append_sized(meta, log, id, payload)
   end
 end
 local function append(meta, log, new_epoch, channel, packed)
-  local known = redis.call('HMGET', meta, 'epoch', 'offset', 'ms', 'run')
+  local known = redis.call('HMGET', meta, 'epoch', 'offset', 'ms', 'run', 'reign')
   local epoch, offset, ms = known[1], tonumber(known[2]), now
   if not epoch then
     redis.call('DEL', log)
     epoch, offset = new_epoch, 0
-  elseif not is_of_a_primary(known[4]) then
+  elseif not is_of_a_primary(known[4], known[5]) then
     epoch, offset, ms = new_epoch, 0, math.max(now, known[3] + 1)
   else
     ms = math.max(now, tonumber(known[3]))
@@ -75,6 +76,8 @@ local function append(meta, log, new_epoch, channel, packed)
     redis.call('PEXPIRE', log, ttl)
   end
   redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'ms', ms, 'run', run)
+  local is_known = known[4] == run and known[5] and tonumber(known[5]) >= (tonumber(reign) or 0)
+  if reign ~= '' and not is_known then redis.call('HSET', meta, 'reign', reign) end
   redis.call('PEXPIRE', meta, meta_ttl)
   publish(channel, payload)
   return position
@@ -82,7 +85,8 @@ end
 """
 """Redis does not roll back a script that fails, so the script checks first what would be refused.
 
-``runs`` is the run of this server; on a cluster, also those of the other primaries, and how messages are published there (``ClusterCommands.runs``). Before
+``runs`` is the run of this server and since when it is the primary: a stream of an earlier reign begins a new epoch. A node that
+has not noticed a later reign continues the epochs of that. On a cluster, also those of the other primaries, and how messages are published there (``ClusterCommands.runs``). Before
 Redis 7, a script can't check what its user may publish (ACL).
 
 A history with a limit of bytes has the sum of all payloads so far in ``bytes`` of its meta, and in ``b`` of each entry: the

@@ -65,11 +65,27 @@ class Script:
         self.sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324
 
 
+BEGIN_REIGN: Final = Script(
+    NOW
+    + """
+local known = redis.call('HMGET', KEYS[1], 'run', 'since')
+local since = known[2]
+if known[1] ~= ARGV[1] then
+  since = string.format('%.0f', math.max(now, (tonumber(since) or 0) + 1))
+end
+redis.call('HSET', KEYS[1], 'run', ARGV[1], 'since', since)
+return since
+"""
+)
+"""Returns since when, in ms, the server is the primary. The run that is stored last is that of the last primary to which a
+node has connected: a server that was demoted and promoted again, in the same run, has it from the primary between. It always writes, so that a replica refuses it."""
+
+
 class RedisCommands(Protocol):
     """Commands to one server (:class:`Commands`), or to a cluster (``ClusterCommands``).
 
     ``trouble`` is why Redis can't be used at the moment, None if it can. ``run_id`` is an argument of scripts, which identifies
-    the run of the server that executes them. ``waiting_num`` is the number of commands without a reply. ``replaced`` is done
+    the run of the server that executes them, and since when that is the primary: ``<run id>[.<ms>]``. ``waiting_num`` is the number of commands without a reply. ``replaced`` is done
     when servers that were lost work again, or others in their place: what they published may not have arrived.
     """
 
@@ -136,6 +152,7 @@ class Commands:
         "_pending",
         "_pending_bytes",
         "_policy",
+        "_reign_key",
         "_scripts",
         "_service",
         "_without_script",
@@ -154,13 +171,16 @@ class Commands:
         *,
         name: str = "Redis",
         keeps: bool = False,
+        reign_key: str = "",
     ) -> None:
-        """``keeps``: what is stored there must not be removed before its time."""
+        """``keeps``: what is stored there must not be removed before its time. ``reign_key`` is the key of
+        :data:`BEGIN_REIGN`; empty if nothing is stored that a primary may lose."""
         self._client = client
         self._keeps = keeps
         self._policy = ""
         self._name = name
-        self._scripts = scripts
+        self._scripts = (*scripts, BEGIN_REIGN) if reign_key else scripts
+        self._reign_key = reign_key
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._service = Service(f"{name} commands", self._stay_connected, supervisor)
@@ -169,7 +189,7 @@ class Commands:
         self.up_since_s = 0.0
         """When the connection was opened, on the loop's clock."""
         self.run_id = b""
-        """Identifies the run of the server: it changes when Redis restarts."""
+        """It changes when Redis restarts, and with ``reign_key`` when a replica is promoted."""
         self.replaced: asyncio.Future[str] = self._loop.create_future()
         """Never done: the subscribing connection to this server is lost, too."""
         self._max_argument_bytes = MAX_ARGUMENT_BYTES
@@ -333,13 +353,27 @@ class Commands:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
                 await asyncio.gather(*loads)
                 await self._learn()
-                self.run_id = self._read_info(await _permitted(info))
+                self.run_id = await self._reign(self._read_info(await _permitted(info)))
                 self._max_argument_bytes = await _max_argument_bytes(limit)
                 self._note_policy(await _settings(memory))
         except TimeoutError as error:
             raise BackendError(f"no reply within {REPLY_TIMEOUT_S:g} s") from error
         self.up_since_s = self._loop.time()
         self.trouble = None
+
+    async def _reign(self, run: bytes) -> bytes:
+        """Adds since when the server is the primary, unless it can't write that down at the moment: histories can be read meanwhile.
+        Raises :class:`BackendError`, also if it is a replica."""
+        if not (run and self._reign_key):
+            return run
+        assert self._connection is not None
+        try:
+            since: bytes = await self._ask("EVALSHA", BEGIN_REIGN.sha, 1, self._reign_key, run)
+        except BackendError as error:
+            if "READONLY" in str(error) or self._connection.lost.done():
+                raise
+            return run
+        return b"%b.%b" % (run, since)
 
     async def _learn(self) -> None:
         """Asks the server what else is needed. Raises :class:`BackendError`."""

@@ -76,7 +76,12 @@ class RedisEngine:
             )
         else:
             self.commands = Commands(
-                connect(address), scripts, counters, supervisor, keeps=limits is not None
+                connect(address),
+                scripts,
+                counters,
+                supervisor,
+                keeps=limits is not None,
+                reign_key=names.reign if limits is not None else "",
             )
         usual = HistoryLimit(limits.history_limit, limits.history_ttl_s) if limits else NOTHING
         stored = HistoryLimits(usual, rules)

@@ -1,13 +1,14 @@
 """Histories in Redis: the recent messages of each stream.
 
-    <prefix>:meta:<stream>   hash    epoch, offset (the newest), ms (of the newest), run
+    <prefix>:meta:<stream>   hash    epoch, offset (the newest), ms (of the newest), run, reign
+    <prefix>:reign           hash    run (of the present primary), since (ms): ``commands.py: BEGIN_REIGN``
     <prefix>:log:<stream>    stream  entries "<ms>-<offset>", each with the payload as published
 
 The scripts of ``appender.py`` write them. The time is that of Redis; within a log it never decreases.
 
 An epoch belongs to one stream. A new one begins if the stream is unknown, and with
-every run of the server: a Redis that was restarted, or a replica that became the master, may have
-lost its newest messages, and would assign their offsets again. Old messages stay in the log
+every run of the server, and whenever a server becomes the primary, for the first time or again: a Redis that was restarted,
+or a replica that became the primary, may have lost its newest messages, and would assign their offsets again. Old messages stay in the log
 and can be read by time.
 
 Both keys of a stream are in one slot of a Redis Cluster. Only commands of Redis 6.2 are used.
@@ -135,12 +136,14 @@ return {read_part(KEYS[1], '+', from, limit), from}
 NEWEST: Final = Script(
     NOW
     + """
-local new_epoch, run = ARGV[1], string.match(ARGV[2], '^[^,]*')
+local new_epoch = ARGV[1]
+local run, reign = string.match(ARGV[2], '^([^,.]*)%.?(%d*)')
 local found = {}
 for number, meta in ipairs(KEYS) do
   local known = redis.call('HMGET', meta, 'epoch', 'offset')
   if not known[1] and new_epoch ~= '' then
     redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'ms', now, 'run', run)
+    if reign ~= '' then redis.call('HSET', meta, 'reign', reign) end
     known = {new_epoch, '0'}
   end
   redis.call('PEXPIRE', meta, ARGV[number + 2])

@@ -58,6 +58,11 @@ class RedisNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}:{{:{self.channel}}}" if self.has_slots else self.prefix
 
     @property
+    def reign(self) -> str:
+        """The key that says since when the present primary is one."""
+        return f"{self.prefix}:reign"
+
+    @property
     def channels(self) -> StreamChannels:
         """The channels of messages of streams."""
         return StreamChannels(*self._around(self.channel))
