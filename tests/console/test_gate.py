@@ -9,7 +9,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from catenary.auth.origins import Origins
 from catenary.console.gate import COOKIE, HEADER, LOGIN_FILES, Gate
+from catenary.console.hosts import OwnHosts
 from catenary.console.login_limit import FREE_TRIES, MAX_WAIT_S
 from catenary.console.static_files import StaticFiles
 from catenary.metrics.counters import Counters
@@ -50,6 +52,7 @@ class Visitor:
             path=PATH,
             cable_port=8080,
             counters=self.counters,
+            own_hosts=OwnHosts("", Origins(["cable.example:8080"])),
             show_login=StaticFiles().response,
             clock=lambda: self.now,
             **more,
@@ -206,6 +209,19 @@ def test_an_empty_key_and_none_are_wrong() -> None:
 
 
 # Pages of other sites
+
+
+def test_without_a_key_no_other_site_can_use_a_name_of_its_own_for_the_console() -> None:
+    """DNS rebinding: the browser takes such requests for those of the console's own page."""
+    rebound = {"host": "rebound.example:8080", "sec-fetch-site": "same-origin"}
+    visitor = Visitor(key="")
+    for path, method in (("/", "GET"), ("/api/stats", "GET"), ("/api/publish", "POST")):
+        answer = visitor.ask(path, method, {**CHANGES, **rebound})
+        assert answer.status == 403
+        assert b"got 'rebound.example:8080'; set allowed_origins" in answer.body
+    visitor = Visitor()
+    visitor.log_in()
+    assert visitor.ask("/api/stats", headers=rebound).body == b"inside"
 
 
 @pytest.mark.parametrize("key", ["", KEY])

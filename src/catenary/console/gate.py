@@ -1,7 +1,7 @@
 """The gate of the console: every request passes it, to the pages and to the API below them.
 
 - Without a session there is the login page and nothing else.
-- A page of another site can't make a browser change anything, or read anything.
+- A page of another site can't make a browser change anything, or read anything; without a key, not under a host name of that site either.
 - Every response has the headers that forbid a browser to load or run anything from elsewhere.
 
 Source: Content Security Policy Level 3, Fetch Metadata Request Headers, RFC 6265 (W3C and IETF).
@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catenary.auth.keys import BearerKey
+from catenary.console.hosts import OwnHosts
 from catenary.console.login_limit import LoginLimit
 from catenary.console.sessions import SESSION_S, Sessions
 from catenary.logs.fields import fields
@@ -33,20 +34,24 @@ HEADER: Final = "x-catenary-console"
 LOGIN_FILES: Final = frozenset({"login.html", "login.css", "login.js", "theme.css", "icon.svg"})
 """The files that people without a session may read."""
 
+_OTHER_HOST: Final = (
+    "expected an IP address, localhost or a host of allowed_origins as the host of a console without a key, got {!r:.100}; "
+    "set allowed_origins, or a key (admin_secret)"
+)
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _log: Final = logging.getLogger("catenary.console")
 
 
 class Gate:
-    """Passes requests with a session to ``app``; with an empty ``key``, all requests.
+    """Passes requests with a session to ``app``; with an empty ``key``, all requests to ``own_hosts``.
 
     ``path`` is the console's, without a slash at its end; ``cable_port`` is that of the WebSockets, to which its pages
     connect. ``show_login`` answers with a file of the login page.
     """
 
     __slots__ = (
-        "_app", "_cable_port", "_clock", "_counters", "_key", "_limit", "_path", "_sessions", "_show_login"
+        "_app", "_cable_port", "_clock", "_counters", "_key", "_limit", "_own_hosts", "_path", "_sessions", "_show_login"
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +62,7 @@ class Gate:
         path: str,
         cable_port: int,
         counters: Counters,
+        own_hosts: OwnHosts,
         show_login: Callable[[Request, str], Response],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +72,7 @@ class Gate:
         self._path = path
         self._cable_port = cable_port
         self._counters = counters
+        self._own_hosts = own_hosts
         self._show_login = show_login
         self._limit = LoginLimit()
         self._clock = clock
@@ -94,6 +101,8 @@ class Gate:
     def _answer(self, request: Request) -> Response | None:
         """The answer of the gate itself; None for a request that may pass."""
         name = request.url.path.removeprefix(self._path).removeprefix("/")
+        if self._sessions is None and not self._own_hosts.include(request.headers.get("host", "")):
+            return JSONResponse({"error": _OTHER_HOST.format(request.headers.get("host", ""))}, 403)
         if _is_foreign(request):
             return JSONResponse({"error": "expected a request of the console's own page"}, 403)
         if request.method not in _SAFE and HEADER not in request.headers:

@@ -17,12 +17,13 @@ from catenary.api.access import Access
 from catenary.api.rest import METHODS
 from catenary.console.configuration import configuration
 from catenary.console.gate import Gate
+from catenary.console.hosts import OwnHosts
 from catenary.console.playground import Playground
 from catenary.console.static_files import StaticFiles
 from catenary.server.build import ServerBuild
 from catenary.server.http_routes import announce, console_address
 from catenary.server.ports import Ports
-from catenary.server.replaced_values import follow_secret
+from catenary.server.replaced_values import follow_secret, origins
 from catenary.server.rest import RestServices
 
 _JSON: Final = "application/json"
@@ -43,6 +44,9 @@ def add_console(build: ServerBuild, ports: Ports, services: RestServices) -> Non
         path=admin.path,
         cable_port=options.server.port,
         counters=build.counters,
+        own_hosts=OwnHosts(
+            options.server.host, origins(build, lambda new: new.server.allowed_origins)
+        ),
         show_login=static.response,
     )
     follow_secret(build, lambda options: options.admin.secret, gate.replace_keys)
