@@ -35,6 +35,9 @@ WAYS = {
 }
 
 
+PUSHER_CODE = 4100
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredServer]:
     with configured_server(tmp_path_factory.mktemp("limits"), "", *FLAGS) as running:
@@ -42,10 +45,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredServe
 
 
 def answer(server: ConfiguredServer, way: str) -> tuple[int, int]:
-    """The status of the response to a request, and its Retry-After, 0 without one."""
+    """The status of the response to a request, and its Retry-After, 0 without one. Clients of Pusher are refused with a code of
+    their protocol."""
     with RawSocket(server.port) as client:
         client.send(WAYS[way])
         status, *lines = client.head().lower().split("\r\n")
+        if way == "pusher":
+            said = client.message()
+            if said["event"] == "pusher:error":
+                assert client.goodbye()[0] == said["data"]["code"] == PUSHER_CODE
+                return PUSHER_CODE, 0
     headers = dict(line.split(": ", 1) for line in lines)
     return int(status.split()[1]), int(headers.get("retry-after", 0))
 
@@ -57,8 +66,9 @@ def test_an_address_has_so_many_connections_of_all_transports(server: Configured
             stack.enter_context(CableClient(server.cable_url)).receive_welcome()
         before = scrape(server.port)["limited_connections_total"]
         answers = {way: answer(server, way) for way in WAYS}
-        assert {way: status for way, (status, _) in answers.items()} == dict.fromkeys(WAYS, 429)
-        assert all(5 <= seconds <= 15 for _, seconds in answers.values())
+        statuses = {way: status for way, (status, _) in answers.items()}
+        assert statuses == dict.fromkeys(WAYS, 429) | {"pusher": PUSHER_CODE}
+        assert all(5 <= seconds <= 15 for status, seconds in answers.values() if status == 429)
         after = scrape(server.port)["limited_connections_total"]
         assert after - before == len(WAYS)
         server.wait_for_output("expected up to 2 connections from an address")
@@ -77,9 +87,10 @@ def test_so_many_clients_connect_per_second(
     """Two seconds may pass while fifteen clients connect, and let four of them in."""
     server.configure(f"[limits]\n{name} = 2\n")
     answers = [answer(server, way) for _ in range(3) for way in WAYS]
-    refused = [each for each in answers if each[0] == status]
+    refused = [each for each in answers if each[0] in (status, PUSHER_CODE)]
     assert len(answers) - 8 <= len(refused) <= len(answers) - 2
-    assert all(5 <= seconds <= 15 for _, seconds in refused)
+    assert PUSHER_CODE in {each for each, _ in refused}
+    assert all(5 <= seconds <= 15 for each, seconds in refused if each == status)
     server.configure("")
 
 

@@ -17,6 +17,7 @@ FLAGS = (
     "--broadcast_adapter=http",
     "--broker=memory",
     "--metrics_http=/metrics",
+    *("--ds", "--ds_write"),
 )
 ROOM = identifier("$pubsub", stream_name="busy")
 
@@ -29,7 +30,8 @@ def rule(**fields: object) -> str:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredServer]:
     directory = tmp_path_factory.mktemp("rules")
-    with configured_server(directory, rule(match="busy", max_rate=1), *FLAGS) as running:
+    rules = rule(match="busy", max_rate=1) + rule(match="durable", max_rate=1)
+    with configured_server(directory, rules, *FLAGS) as running:
         yield running
 
 
@@ -44,10 +46,31 @@ def publish(server: CableServer, stream: str, data: object) -> tuple[int, str | 
         connection.close()
 
 
+def write(server: CableServer, method: str, body: str = "") -> tuple[int, str | None]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    try:
+        connection.request(method, "/ds/durable", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Retry-After"]
+    finally:
+        connection.close()
+
+
+def test_writes_of_a_durable_stream_have_its_rate(server: ConfiguredServer) -> None:
+    before = server.figure("rate_limited_publications_total")
+    assert write(server, "PUT")[0] == 201
+    answers = [write(server, "POST", str(each)) for each in range(9)]
+    refused = [each for each in answers if each != (204, None)]
+    assert 1 <= len(refused) < 9
+    assert {*refused} == {(429, "1")}
+    assert server.figure("rate_limited_publications_total") - before == len(refused)
+
+
 def test_a_rate_that_is_used_up_is_refused_until_it_is_replaced(server: ConfiguredServer) -> None:
     with CableClient(server.cable_url) as client:
         assert client.receive()["type"] == "welcome"
         assert client.subscribe(ROOM)["type"] == "confirm_subscription"
+        before = server.figure("rate_limited_publications_total")
         answers = [publish(server, "busy", each) for each in range(9)]
         accepted = [each for each, (status, *_) in enumerate(answers) if status == 201]
         assert 1 <= len(accepted) < 9
@@ -58,7 +81,7 @@ def test_a_rate_that_is_used_up_is_refused_until_it_is_replaced(server: Configur
             '{"error":"expected up to 1 publications a second on the stream \'busy\', try again in 1 s"}',
         )
         assert publish(server, "quiet", 1)[0] == publish(server, "quiet", 2)[0] == 201
-        limited = server.figure("rate_limited_publications_total")
+        limited = server.figure("rate_limited_publications_total") - before
         assert limited == 9 - len(accepted)
 
         said = server.configure(rule(match="busy", max_rate=-1))

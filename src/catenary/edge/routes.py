@@ -33,11 +33,11 @@ class ChoosingEndpoint:
 
     __slots__ = ("_choose",)
 
-    def __init__(self, choose: Callable[[RequestHead], Endpoint]) -> None:
+    def __init__(self, choose: Callable[[RequestHead, Peer], Endpoint]) -> None:
         self._choose = choose
 
     def open(self, request: RequestHead, peer: Peer, connection: ClientConnection) -> Stage:
-        return self._choose(request).open(request, peer, connection)
+        return self._choose(request, peer).open(request, peer, connection)
 
 
 Fallback = Callable[[ClientConnection, UvicornContext, str, bytes], None]

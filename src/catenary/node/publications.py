@@ -158,16 +158,22 @@ class Publications:
         self, raw: bytes | str, publications: tuple[Publishable, ...], trace: str
     ) -> tuple[Publishable, ...]:
         """Counts publications that were read. Raises :class:`RateExceeded`."""
-        if self._hub.rules.has_rates:
-            try:
-                self._rates.take(publications)
-            except RateExceeded as error:
-                self._counters.rate_limited_publications_total += len(publications)
-                if self._observers.publication_refused is not None:
-                    self._observers.publication_refused(raw, str(error))
-                raise
+        self.take_rates(raw, publications)
         self.note_published(publications)
         return with_trace(publications, trace) if trace else publications
+
+    def take_rates(self, raw: bytes | str, publications: tuple[Publishable, ...]) -> None:
+        """Counts publications, which came as ``raw``, in the rates of their streams. Raises :class:`RateExceeded`, which was counted
+        and reported."""
+        if not self._hub.rules.has_rates:
+            return
+        try:
+            self._rates.take(publications)
+        except RateExceeded as error:
+            self._counters.rate_limited_publications_total += len(publications)
+            if self._observers.publication_refused is not None:
+                self._observers.publication_refused(raw, str(error))
+            raise
 
     def note_published(self, publications: tuple[Publishable, ...]) -> None:
         """Counts publications that were read, or sent by a transport itself."""

@@ -31,9 +31,12 @@ UNSUPPORTED_VERSION: Final = Refused(4007, "Unsupported protocol version")
 NO_VERSION: Final = Refused(4008, "No protocol version supplied")
 OVER_CAPACITY: Final = Refused(4100, "The server is over capacity")
 
+OVER_LIMIT: Final = Refused(4100, "Too many connections, try again later")
+"""Clients of Pusher understand no status of HTTP: they come back after a pause that grows."""
+
 REFUSALS: Final = (
     *(UNKNOWN_APP, OVER_QUOTA, NO_PATH),
-    *(INVALID_VERSION, UNSUPPORTED_VERSION, NO_VERSION, OVER_CAPACITY),
+    *(INVALID_VERSION, UNSUPPORTED_VERSION, NO_VERSION, OVER_CAPACITY, OVER_LIMIT),
 )
 
 

@@ -84,7 +84,7 @@ class ClientEndpoints:
         queue = HandshakeQueue(limits.max_waiting_handshakes, counters, call_soon)
         self.handshake_queue = queue
         self.proxies = build_proxies(build)
-        self._connect_limits = build_connect_limits(build, hub)
+        self.connect_limits = build_connect_limits(build, hub)
         self.publish_limit = build_publish_limit(build)
         build.figures.queue("handshakes", queue.__len__, limits.max_waiting_handshakes)
 
@@ -93,12 +93,12 @@ class ClientEndpoints:
         return self.websocket_endpoint(ACTION_CABLE, self.rules())
 
     def websocket_endpoint(
-        self, protocols: ProtocolSet, rules: AdmissionRules
+        self, protocols: ProtocolSet, rules: AdmissionRules, *, is_limited: bool = True
     ) -> WebSocketEndpoint:
-        """WebSockets of other protocols."""
+        """WebSockets of other protocols. ``is_limited`` as for :meth:`admission`."""
         return WebSocketEndpoint(
             self.websocket_services(),
-            self.admission(rules),
+            self.admission(rules, is_limited=is_limited),
             protocols,
             self.encoders,
             compresses=self._options.websocket.enable_compression,
@@ -128,9 +128,11 @@ class ClientEndpoints:
             counters=self.counters,
         )
 
-    def admission(self, rules: AdmissionRules) -> Admission:
-        """An admission with these rules, which counts connections with those of all other endpoints."""
-        return Admission(rules, self.counters, self._tracer, self._connect_limits)
+    def admission(self, rules: AdmissionRules, *, is_limited: bool = True) -> Admission:
+        """An admission with these rules, which counts connections with those of all other endpoints. With ``is_limited=False``
+        another part checks :attr:`connect_limits`."""
+        limits = self.connect_limits if is_limited else None
+        return Admission(rules, self.counters, self._tracer, limits)
 
     def rules(self) -> AdmissionRules:
         """The rules of cables over WebSockets; an endpoint with other rules replaces fields of them."""

@@ -125,6 +125,7 @@ def _writes(clients: ClientEndpoints, records: StreamRecords, kept_s: float) -> 
         records=records,
         history=clients.history,
         send=clients.send,
+        take_rates=clients.node.publications.take_rates,
         note=clients.node.publications.note_published,
         caught_up=clients.hub.caught_up,
         bodies=clients.bodies(MAX_BODY_BYTES),

@@ -3,6 +3,7 @@
 Knows: options, the Pusher modules of every room. Does not know: sockets.
 """
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,9 @@ from catenary.auth.streams import Reserved
 from catenary.config.options import Options
 from catenary.config.pusher_apps import PusherApp, pusher_apps
 from catenary.edge.admission import AdmissionRules
+from catenary.edge.request import Peer, requester_of
 from catenary.edge.routes import ChoosingEndpoint, Endpoint
+from catenary.errors import RequestRefused
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid, Stream
 from catenary.ports import Application
@@ -85,7 +88,10 @@ def add_pusher(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> 
             "Pusher presence and cache channels need a broker: --presets=broker"
         )
     choose: _PusherEndpoints[Endpoint] = _PusherEndpoints(
-        apps, clients, build.options, clients.websocket_endpoint
+        apps,
+        clients,
+        build.options,
+        functools.partial(clients.websocket_endpoint, is_limited=False),
     )
     main.endpoints.append((pusher_handshake.PATH, ChoosingEndpoint(choose)))
 
@@ -97,7 +103,10 @@ def with_pusher(build: ServerBuild, edge: AsgiEdge, clients: ClientEndpoints) ->
         return edge
 
     def endpoint(protocols: ProtocolSet, rules: AdmissionRules) -> AsgiEndpoint:
-        services, admission = clients.websocket_services(), clients.admission(rules)
+        services, admission = (
+            clients.websocket_services(),
+            clients.admission(rules, is_limited=False),
+        )
         return AsgiWebSocketEndpoint(services, admission, protocols, clients.encoders)
 
     choose = _PusherEndpoints(apps, clients, build.options, endpoint)
@@ -150,10 +159,10 @@ class _PusherEndpoints(Generic[_E]):
             for each in pusher_handshake.REFUSALS
         }
 
-    def __call__(self, request: RequestHead) -> _E:
+    def __call__(self, request: RequestHead, peer: Peer) -> _E:
         """The endpoint that serves a request."""
         key = request.path.rpartition("/")[2]
-        refused = self._why_refused(key, request.query)
+        refused = self._why_refused(key, request.query) or self._why_limited(request, peer)
         return self._open[key] if refused is None else self._refusing[refused]
 
     def _why_refused(self, key: str, query: str) -> Refused | None:
@@ -167,6 +176,15 @@ class _PusherEndpoints(Generic[_E]):
             return pusher_handshake.OVER_CAPACITY
         if 0 < app.max_connections <= self._clients.node.clients_of(realm_of(app)):
             return pusher_handshake.OVER_QUOTA
+        return None
+
+    def _why_limited(self, request: RequestHead, peer: Peer) -> Refused | None:
+        """The limits of all endpoints together."""
+        try:
+            self._clients.connect_limits.check(peer.address)
+        except RequestRefused as refused:
+            self._clients.refusals.note(refused, requester_of(request, peer))
+            return pusher_handshake.OVER_LIMIT
         return None
 
 

@@ -69,13 +69,13 @@ class AsgiChoosingEndpoint:
 
     __slots__ = ("_choose",)
 
-    def __init__(self, choose: Callable[[RequestHead], AsgiEndpoint]) -> None:
+    def __init__(self, choose: Callable[[RequestHead, Peer], AsgiEndpoint]) -> None:
         self._choose = choose
 
     def open(
         self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
     ) -> AsgiClient:
-        return self._choose(request).open(request, peer, scope, receive, send)
+        return self._choose(request, peer).open(request, peer, scope, receive, send)
 
 
 class AsgiEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from catenary.edge.refusals import Refusals, unavailable
-from catenary.errors import BackendError, BackendRefused, RequestRefused, TooLarge
+from catenary.errors import BackendError, BackendRefused, RateExceeded, RequestRefused, TooLarge
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import settled
 from catenary.messages.environment import Requester
@@ -67,13 +67,14 @@ class OpenedWrite(msgspec.Struct, frozen=True):
 class WriteServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Shared by all writes of one server.
 
-    ``send`` is that of the pub/sub, ``note`` counts publications, ``caught_up`` slows publishers down. A stream without a
+    ``send`` is that of the pub/sub, ``take_rates`` raises :class:`catenary.errors.RateExceeded`, ``note`` counts publications, ``caught_up`` slows publishers down. A stream without a
     TTL is forgotten ``kept_s`` after it was last read or written. ``clock`` returns seconds since 1970.
     """
 
     records: StreamRecords
     history: History
     send: Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
+    take_rates: Callable[[bytes, tuple[Publishable, ...]], None]
     note: Callable[[tuple[Publishable, ...]], None]
     caught_up: Callable[[], Awaitable[None] | None]
     bodies: BodyReading
@@ -188,6 +189,10 @@ class StreamWrite:
             self._refuse(refused)
         except TooLarge as error:
             self._refuse(RequestRefused(413, f"not stored: {error}"))
+        except RateExceeded as error:
+            self._refuse(
+                RequestRefused(429, str(error), (("Retry-After", str(error.retry_after_s)),))
+            )
         except BackendRefused as error:
             self._refuse(RequestRefused(422, f"not stored: {error}"))
         except BackendError as error:
@@ -199,13 +204,18 @@ class StreamWrite:
     async def _written(self, body: bytes) -> Answer:
         """Decides until the record has not changed meanwhile."""
         services, stream = self._services, self._opened.stream
+        has_rate = False
         for _ in range(ATTEMPTS):
             stored = await settled(services.records.read(stream))
             record = record_of(stored)
             decided = await self._decided(record, body, is_gone=stored == b"")
             if isinstance(decided, Answer):
                 return await self._with_end(decided, record)
-            if await self._store(stored or b"", decided):
+            publications = tuple(Publication(stream, each) for each in decided.messages)
+            if publications and not has_rate:
+                services.take_rates(body, publications)
+                has_rate = True
+            if await self._store(stored or b"", decided, publications):
                 return await self._with_end(decided.answer, decided.record)
         raise unavailable("too many clients write this stream")
 
@@ -225,10 +235,11 @@ class StreamWrite:
             return NO_STREAM
         return Change(None, (), Answer(204), ends_reads=True)
 
-    async def _store(self, expected: bytes, change: Change) -> bool:
+    async def _store(
+        self, expected: bytes, change: Change, publications: tuple[Publication, ...]
+    ) -> bool:
         """Writes the record and the messages in one step; False if the record has changed."""
         services, stream, record = self._services, self._opened.stream, change.record
-        publications = tuple(Publication(stream, each) for each in change.messages)
         ttl_s = 0.0 if record is None else ttl_of(record, services.clock(), services.kept_s)
         written = services.records.write(
             stream, expected, b"" if record is None else packed(record), ttl_s, publications
