@@ -1,6 +1,7 @@
 """When each client is closed: in memory, then in a running server."""
 
 import asyncio
+import itertools
 import json
 import signal
 import time
@@ -12,7 +13,8 @@ from uvicorn.config import Config
 
 from catenary.edge.connection import ClientConnection, PortState, Stage
 from catenary.metrics.counters import Counters
-from catenary.process.drain import QUICK, SLOW, Drain, DrainRate
+from catenary.process.accept_queues import AcceptQueues
+from catenary.process.drain import AT_ONCE, PATIENCE_S, QUICK_PAUSE_S, SLOW_PAUSE_S, Drain
 from catenary.process.listener import Listener
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked
 from tests.parts.server import CableServer, cable_server
@@ -68,19 +70,19 @@ def moments(clients: list[Noting]) -> list[float]:
     return sorted(each.closed_at for each in clients if each.closed_at is not None)
 
 
-async def drained(*ports: Port, timeout_s: float, rate: DrainRate = SLOW) -> float:
+async def drained(*ports: Port, timeout_s: float, is_slow: bool = True) -> float:
     """Returns how long it took."""
     clock = asyncio.get_running_loop().time
     began = clock()
-    await draining(*ports, timeout_s=timeout_s, rate=rate).run()
+    await draining(*ports, timeout_s=timeout_s, is_slow=is_slow).run()
     return clock() - began
 
 
 def draining(
-    *ports: Port, timeout_s: float, rate: DrainRate = SLOW, counters: Counters | None = None
+    *ports: Port, timeout_s: float, is_slow: bool = True, counters: Counters | None = None
 ) -> Drain:
     listeners = [cast("Listener", port) for port in ports]
-    return Drain(listeners, timeout_s, rate, counters or Counters())
+    return Drain(listeners, timeout_s, counters or Counters(), is_slow=is_slow)
 
 
 @in_virtual_time
@@ -93,15 +95,16 @@ async def test_clients_are_closed_evenly_over_a_part_of_the_time() -> None:
 @in_virtual_time
 async def test_a_few_do_not_wait_as_long_as_many() -> None:
     clients = [Noting() for _ in range(2)]
-    assert await drained(Port(*clients), timeout_s=30) == pytest.approx(2 * SLOW.longest_pause_s)
+    assert await drained(Port(*clients), timeout_s=30) == pytest.approx(2 * SLOW_PAUSE_S)
 
 
 @in_virtual_time
 async def test_without_slow_drain_a_crowd_is_not_closed_in_one_moment_either() -> None:
     clients = [Noting() for _ in range(1000)]
-    assert await drained(Port(*clients), timeout_s=30, rate=QUICK) == pytest.approx(0.2)
-    assert moments(clients) == pytest.approx([number * 0.0002 for number in range(1000)])
-    assert await drained(Port(*clients[:10]), timeout_s=30, rate=QUICK) == pytest.approx(0.002)
+    assert await drained(Port(*clients), timeout_s=30, is_slow=False) == pytest.approx(1)
+    assert moments(clients) == pytest.approx([number * 0.001 for number in range(1000)])
+    assert await drained(Port(*clients[:10]), timeout_s=30, is_slow=False) == pytest.approx(0.01)
+    assert await drained(Port(*clients), timeout_s=1, is_slow=False) == pytest.approx(0.8)
 
 
 @in_virtual_time
@@ -115,6 +118,82 @@ async def test_a_late_timer_delays_no_later_client() -> None:
     assert begun[:3] == pytest.approx([0, 0.04, 0.08])
     assert begun[3:6] == pytest.approx([0.2, 0.2, 0.2])
     assert begun[6:] == pytest.approx([number * 0.04 for number in range(6, 20)])
+
+
+@in_virtual_time
+async def test_a_drain_that_is_late_closes_many_in_a_turn_of_the_event_loop() -> None:
+    """A busy event loop has few turns in a second."""
+    clients = [Noting() for _ in range(500)]
+    under_way = asyncio.ensure_future(drained(Port(*clients), timeout_s=30, is_slow=False))
+    await asyncio.sleep(0)
+    hold_the_loop(1)
+    turns = 0
+    while not under_way.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(moments(clients)) == 500
+    assert 500 / AT_ONCE <= turns < 500 / AT_ONCE + 10
+
+
+class Queues:
+    """The accept queues of a process that accepts when a test says so."""
+
+    def __init__(self, *, are_long: bool = False) -> None:
+        self.are_long = are_long
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@in_virtual_time
+async def test_a_quick_drain_waits_for_the_process_that_has_replaced_this_one() -> None:
+    clients = [Noting() for _ in range(1000)]
+    queues = Queues()
+    drain = draining(Port(*clients), timeout_s=100, is_slow=False)
+    drain.follow(cast("AcceptQueues", queues))
+    under_way = asyncio.ensure_future(drain.run())
+    await asyncio.sleep(0.0995)
+    assert len(moments(clients)) == 100
+    queues.are_long = True
+    await asyncio.sleep(5)
+    assert len(moments(clients)) == 100
+    queues.are_long = False
+    await asyncio.sleep(0.1195)
+    assert 200 <= len(moments(clients)) <= 221
+    await under_way
+    assert len(moments(clients)) == 1000
+    assert queues.is_closed
+
+
+@in_virtual_time
+async def test_it_waits_no_longer_than_a_slow_drain_would() -> None:
+    clients = [Noting() for _ in range(40)]
+    drain = draining(Port(*clients), timeout_s=20, is_slow=False)
+    drain.follow(cast("AcceptQueues", Queues(are_long=True)))
+    began = asyncio.get_running_loop().time()
+    await drain.run()
+    assert asyncio.get_running_loop().time() - began == pytest.approx(16)
+    assert moments(clients) == pytest.approx([began + number * 0.4 for number in range(40)])
+
+
+@in_virtual_time
+async def test_a_process_that_accepts_nothing_is_not_followed_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It may have died: while this one holds the sockets, its clients would wait in vain."""
+    queues = Queues(are_long=True)
+    clients = [Noting() for _ in range(40)]
+    drain = draining(Port(*clients), timeout_s=1000, is_slow=False)
+    drain.follow(cast("AcceptQueues", queues))
+    under_way = asyncio.ensure_future(drain.run())
+    await asyncio.sleep(PATIENCE_S + 0.1)
+    assert queues.is_closed
+    assert "The new server accepts too few clients" in caplog.text
+    assert len(moments(clients)) == 2
+    await under_way
+    spaces = [later - before for before, later in itertools.pairwise(moments(clients)[1:])]
+    assert spaces == pytest.approx([SLOW_PAUSE_S] * len(spaces))
 
 
 @in_virtual_time
@@ -159,7 +238,7 @@ async def test_a_slow_drain_can_be_hastened() -> None:
     assert not drain.hasten()
     hastened_at = clock()
     await under_way
-    assert clock() - hastened_at == pytest.approx(90 * QUICK.longest_pause_s)
+    assert clock() - hastened_at == pytest.approx(90 * QUICK_PAUSE_S)
     assert len(moments(clients)) == 100
     assert counters.draining_clients_num == 0
 

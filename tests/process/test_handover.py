@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import signal
 import socket
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from catenary.errors import ConfigError
+from catenary.process.accept_queues import LONG
 from catenary.process.handover import SOCKETS_PER_PACKET, HandoverSocket, Predecessor
 from catenary.process.port_sockets import Inherited
 from tests.parts.heart import in_loop
@@ -135,6 +137,42 @@ def test_nobody_notices_that_new_servers_take_over(tmp_path: Path) -> None:
         old.wait_for_output("SIGTERM: shutting down")
         assert old.stop() == 0  # a second signal
         assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_server_closes_clients_as_fast_as_the_new_one_accepts(tmp_path: Path) -> None:
+    """This test is the new server."""
+    path = tmp_path / "handover.sock"
+    flags = (*PUBLIC, f"--handover_socket={path}", "--shutdown_timeout=1000")
+    with started(*flags) as old, contextlib.ExitStack() as opened:
+        old.wait_until_ready()
+        clients = [opened.enter_context(RawSocket(old.port)).open() for _ in range(50)]
+        found = Predecessor.find(str(path))
+        assert found is not None
+        (shared,) = (
+            each.socket for each in found.sockets if each.socket.getsockname()[1] == old.port
+        )
+        old.process.send_signal(signal.SIGSTOP)
+        # The old server accepts some before it reads that it is replaced.
+        for _ in range(3 * LONG):
+            opened.enter_context(RawSocket(old.port))
+        found.replace()
+        old.process.send_signal(signal.SIGCONT)
+        old.wait_for_output("Disconnecting 50 clients")
+        # All would be closed within 0.05 s.
+        ends = time.monotonic() + 0.5
+        while time.monotonic() < ends:
+            closed = select.select([client.socket for client in clients], [], [], 0.05)[0]
+            assert len(closed) <= 1
+            time.sleep(0.01)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                shared.accept()[0].close()
+        for client in clients:
+            assert client.message()["type"] == "disconnect"
+            client.socket.close()
+        for each in found.sockets:
+            each.socket.close()
+        assert old.process.wait(60) == 0
 
 
 def test_a_new_server_that_fails_to_start_changes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Closes the clients of a stopping server one after the other.
 
-Clients that are disconnected at the same moment reconnect at the same moment, and overload the other servers.
+Clients that are disconnected at the same moment reconnect at the same moment, and overload the other servers. If another process
+has taken over the listening sockets, its accept queues show how many clients it can take.
 Source: "Slow drain mode" of docs/configuration.md (anycable). Knows: time, listeners, client connections.
 Does not know: transports.
 """
@@ -10,32 +11,32 @@ import logging
 from collections.abc import Sequence
 from typing import Final, cast
 
-import msgspec
-
 from catenary.edge.connection import ClientConnection
 from catenary.metrics.counters import Counters
+from catenary.process.accept_queues import AcceptQueues
 from catenary.process.listener import Listener
 
 _log: Final = logging.getLogger("catenary.server")
 
 
-class DrainRate(msgspec.Struct, frozen=True):
-    """How fast clients are closed.
+SHARE: Final = 0.8
+"""The largest part of the shutdown timeout over which clients are spread; the rest is for close frames and Disconnect calls."""
 
-    ``share`` (0 to 1) is the largest part of the shutdown timeout over which they are spread; the rest is for close
-    frames and Disconnect calls. ``longest_pause_s`` is the largest pause between two clients, so that few clients
-    take less time than many.
-    """
+QUICK_PAUSE_S: Final = 1 / 1_000
+"""Between two clients: another server can accept that many in a second beside its own clients, also if they return some seconds
+later."""
 
-    share: float
-    longest_pause_s: float
+SLOW_PAUSE_S: Final = 0.5
+"""The longest pause of a slow drain, so that few clients take less time than many. As anycable-go, which takes 24.7 of 30 s."""
 
+AT_ONCE: Final = 100
+"""At most so many clients are closed in one turn of the event loop, if the drain is late."""
 
-QUICK: Final = DrainRate(0.2, 1 / 5_000)
-"""A thousand clients in 0.2 s: other servers can accept that many."""
+POLL_S: Final = 0.02
+"""How often a drain looks at long queues of the process that has replaced this one."""
 
-SLOW: Final = DrainRate(0.8, 0.5)
-"""As anycable-go, which takes 24.7 of 30 s."""
+PATIENCE_S: Final = 10.0
+"""The drain is slow from then on if the queues stay long for this time: the other process may have died."""
 
 PROGRESS_S: Final = 5.0
 """Time between two lines of the log about the progress."""
@@ -48,28 +49,30 @@ class Drain:
         self,
         listeners: Sequence[Listener],
         shutdown_timeout_s: float,
-        rate: DrainRate,
         counters: Counters,
+        *,
+        is_slow: bool,
     ) -> None:
         self._listeners = listeners
-        self._timeout_s = shutdown_timeout_s
-        self._rate = rate
+        self._time_s = shutdown_timeout_s * SHARE
         self._counters = counters
+        self.is_slow = is_slow
+        """Whether it can be hastened."""
+        self._queues: AcceptQueues | None = None
         self._has_ended = False
         self._pause: asyncio.Future[None] | None = None
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether it can be hastened."""
-        return self._rate is not QUICK
 
     def hasten(self) -> bool:
         """Drains quickly from now on. False if that changes nothing."""
         if self._has_ended or not self.is_slow:
             return False
-        self._rate = QUICK
+        self.is_slow = False
         self._wake()
         return True
+
+    def follow(self, queues: AcceptQueues) -> None:
+        """Another process accepts connections from these queues: a quick drain pauses while they are long."""
+        self._queues = queues
 
     async def run(self) -> None:
         """Closes all clients, evenly spread over a part of the shutdown timeout.
@@ -82,6 +85,7 @@ class Drain:
         finally:
             self._has_ended = True
             self._counters.draining_clients_num = 0
+            self._stop_following()
 
     def _clients(self) -> list[tuple[Listener, ClientConnection]]:
         clients = [
@@ -96,24 +100,52 @@ class Drain:
 
     async def _close(self, clients: Sequence[tuple[Listener, ClientConnection]]) -> None:
         clock = asyncio.get_running_loop().time
-        began = reported = clock()
-        rate: DrainRate | None = None
-        pause_s, start, since = 0.0, 0, began
+        began = due = reported = clock()
+        was_slow: bool | None = None
+        pause_s, closed_in_turn = 0.0, 0
         for number, (listener, client) in enumerate(clients):
             left = self._counters.draining_clients_num = len(clients) - number
-            if rate is not self._rate:
-                rate, start, since = self._rate, number, clock()
-                pause_s = min(self._timeout_s * rate.share / left, rate.longest_pause_s)
+            if was_slow is not self.is_slow:
+                was_slow, due = self.is_slow, clock()
+                longest_s = SLOW_PAUSE_S if was_slow else QUICK_PAUSE_S
+                pause_s = min(max(began + self._time_s - due, 0) / left, longest_s)
                 _log.info("Disconnecting %d clients within %.1f s", left, pause_s * left)
             elif clock() - reported >= PROGRESS_S:
                 reported = clock()
                 _log.info("Disconnecting clients: %d of %d are left", left, len(clients))
             if client in _connections(listener):
                 client.shutdown()
-            # Schedules from the beginning, so that timer lateness does not accumulate.
-            await self._wait(since + (number + 1 - start) * pause_s - clock())
+            # Schedules from the beginning: timers are late, and a busy event loop has few turns in a second.
+            due += pause_s
+            closed_in_turn += 1
+            if closed_in_turn == AT_ONCE or due > clock():
+                await self._wait(due - clock())
+                closed_in_turn = 0
+            latest = began + (number + 1) * self._time_s / len(clients)
+            if await self._wait_for_successor(latest):
+                due = clock()
+                closed_in_turn = 0
         if clients:
             _log.info("Disconnected %d clients in %.1f s", len(clients), clock() - began)
+
+    async def _wait_for_successor(self, latest: float) -> bool:
+        """Waits while its queues are long, until ``latest`` at most, when a slow drain would go on. Returns whether it waited."""
+        clock = asyncio.get_running_loop().time
+        began, has_waited = clock(), False
+        while self._queues is not None and clock() < latest and self._queues.are_long:
+            if clock() - began >= PATIENCE_S:
+                _log.warning("The new server accepts too few clients: disconnecting slowly")
+                self.is_slow = True
+                self._stop_following()
+            else:
+                has_waited = True
+                await self._wait(min(POLL_S, latest - clock()))
+        return has_waited
+
+    def _stop_following(self) -> None:
+        if self._queues is not None:
+            self._queues.close()
+            self._queues = None
 
     async def _wait(self, seconds: float) -> None:
         """Waits, until the drain is hastened at most."""

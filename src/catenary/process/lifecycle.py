@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from catenary.errors import ServerEnded
+from catenary.process.accept_queues import AcceptQueues
 from catenary.process.drain import Drain
 from catenary.process.listener import Listener
 from catenary.process.resources import freeze_gc
@@ -94,6 +95,7 @@ async def run(
         listener.stop_keeping_connections()
     if signals.is_replaced:
         # The new process is ready, and load balancers must not find this one, which is not.
+        drain.follow(AcceptQueues(each for listener in listeners for each in listener.own))
         for listener in listeners:
             listener.stop_accepting()
     else:

@@ -49,7 +49,8 @@ class Listener(uvicorn.Server):
         self.server_state: PortState = PortState()
         again = [each.dup() for each in sockets for _ in range(ACCEPTS_PER_TURN - 1)]
         self._sockets = [*sockets, *again]
-        self._own = sockets
+        self.own = sockets
+        """The listening sockets; closed when it stops accepting."""
         self._serving: asyncio.Task[None] | None = None
         self._has_stopped_accepting = False
         # While many clients connect
@@ -90,7 +91,7 @@ class Listener(uvicorn.Server):
         )
         # Without free file descriptors, the present sockets suffice.
         with contextlib.suppress(OSError):
-            for each in self._own * (ACCEPTS_IN_A_CROWD - ACCEPTS_PER_TURN):
+            for each in self.own * (ACCEPTS_IN_A_CROWD - ACCEPTS_PER_TURN):
                 more = await loop.create_server(
                     build, sock=each.dup(), ssl=config.ssl, backlog=config.backlog
                 )

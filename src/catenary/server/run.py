@@ -17,7 +17,7 @@ from catenary.config.load import StartRequest
 from catenary.config.options import Options
 from catenary.metrics.counters import Counters
 from catenary.process import hangup, interpreter, lifecycle, logs, workers
-from catenary.process.drain import QUICK, SLOW, Drain
+from catenary.process.drain import Drain
 from catenary.process.listener import Listener
 from catenary.process.notifier import Notifier
 from catenary.process.resources import raise_open_files
@@ -139,8 +139,9 @@ def _status(build: ServerBuild) -> str:
 def _drain(build: ServerBuild, listeners: Sequence[Listener]) -> Drain:
     """The drain paces itself, by the timeout of the whole shutdown."""
     node = build.options.node
-    rate = SLOW if node.shutdown_slowdrain else QUICK
-    drain = Drain(listeners, node.shutdown_timeout_s, rate, build.counters)
+    drain = Drain(
+        listeners, node.shutdown_timeout_s, build.counters, is_slow=node.shutdown_slowdrain
+    )
     build.shutdown.add(DRAIN_CLIENTS, lambda _limit_s: drain.run())
     return drain
 
