@@ -41,17 +41,17 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """The results of all clients. ``refused`` connections failed before the welcome; ``away_s`` is the time from the end of a
-    connection to the end of the history that follows on the next one."""
+    """The results of all clients. ``refused`` has the number of connections that failed before the end of the history, by reason;
+    ``away_s`` is the time from the end of a connection to the end of the history that follows on the next one."""
 
     returned: int = 0
     restored: int = 0
-    refused: int = 0
     lost: int = 0
     doubled: int = 0
     rejected: int = 0
     unannounced: int = 0
     away_s: list[float] = []
+    refused: dict[str, int] = {}
 
 
 class _Discard(array):  # type: ignore[type-arg]  # a subclass can't be subscripted
@@ -89,10 +89,24 @@ class Rider(Listener):
         return self._returning is None or self._returning.done()
 
     async def connect(self) -> None:
-        """Connects once. Raises OSError."""
-        self.ready = asyncio.get_running_loop().create_future()
-        source = f"127.0.0.{2 + self._index % ADDRESSES}"
+        """Connects, again after each refusal."""
+        refused = self._outcome.refused
+        while True:
+            try:
+                await self._connect_once()
+            except OSError as error:
+                reason = str(error)
+                refused[reason] = refused.get(reason, 0) + 1
+                # The end of this connection must not be taken for that of the next one.
+                await self.away()
+                await asyncio.sleep(random.uniform(0, LONGEST_RETRY_S))  # noqa: S311
+            else:
+                return
+
+    async def _connect_once(self) -> None:
         loop = asyncio.get_running_loop()
+        self.ready = loop.create_future()
+        source = f"127.0.0.{2 + self._index % ADDRESSES}"
         await loop.create_connection(lambda: self, sock=opened_socket(source, self._port))
         await self.ready
 
@@ -113,13 +127,7 @@ class Rider(Listener):
         self._returning = asyncio.get_running_loop().create_task(self._return(perf_counter()))
 
     async def _return(self, lost_at: float) -> None:
-        while True:
-            try:
-                await self.connect()
-                break
-            except OSError:
-                self._outcome.refused += 1
-                await asyncio.sleep(random.uniform(0, LONGEST_RETRY_S))  # noqa: S311
+        await self.connect()
         self._outcome.returned += 1
         self._outcome.away_s.append(perf_counter() - lost_at)
 
@@ -139,6 +147,7 @@ async def _run(job: Job) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(CONNECTING):
             group.create_task(connect_some())
+    counts.refused.clear()  # only the upgrade counts
     print("connected", flush=True)  # noqa: T201
     line = await asyncio.to_thread(sys.stdin.readline)
     totals = msgspec.json.decode(line, type=list[int])
