@@ -59,6 +59,19 @@ def request(
     return send
 
 
+def later(*head: str) -> Callable[[CableServer], None]:
+    """The second request of a connection, which uvicorn reads."""
+
+    def send(server: CableServer) -> None:
+        with RawSocket(server.port) as client:
+            client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.answer()[0] == 200
+            client.send(("\r\n".join(head) + "\r\n\r\n").encode())
+            client.answer()
+
+    return send
+
+
 def said(*messages: bytes, target: str = f"/cable?jid={GOOD}") -> Callable[[CableServer], None]:
     def send(server: CableServer) -> None:
         with RawSocket(server.port) as client:
@@ -140,6 +153,13 @@ CASES: dict[str, tuple[Callable[[CableServer], None], str, str, str, str]] = {
         request("port", "GET", f"/events?jid={GOOD}&stream=a", "", f"Origin: {ORIGIN}"),
         "subscription_rejected", "the stream is not public", "/events", ORIGIN,
     ),
+    "malformed later head": (
+        later("GET /page?token=secret HTTP/1.1", "no colon"),
+        "request_refused", "expected an HTTP/1.1 request: ", "/page", "",
+    ),
+    "method of a later head": (
+        later("JUMP /page HTTP/1.1", "Host: x"), "request_refused", "expected another method", "", "",
+    ),
     "durable stream": (
         request("port", "GET", "/ds/a"), "request_refused", "expected a signed name of this stream", "/ds/a", "",
     ),
@@ -159,7 +179,11 @@ def test_a_refusal_is_one_line(kind: str, server: CableServer) -> None:
     assert [each["event"] for each in refusals] == [event]
     (line,) = refusals
     assert line["reason"].startswith(reason)
-    assert (line["remote"], line["path"], line.get("origin", "")) == ("127.0.0.1", path, origin)
+    assert (line["remote"], line.get("path", ""), line.get("origin", "")) == (
+        "127.0.0.1",
+        path,
+        origin,
+    )
     assert (line["level"], line["node"]) == ("INFO", "blue")
     if event != "request_refused":
         assert line["sid"]

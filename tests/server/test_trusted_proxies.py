@@ -159,3 +159,15 @@ def test_a_proxy_at_a_unix_socket(tmp_path: Path, flags: tuple[str, ...], start:
             proxy.sendall(start + sent)
             assert proxy.recv(4096).startswith(b"HTTP/1.1 426 ")
             server.wait_for_output("remote=203.0.113.20")
+
+
+def test_a_head_that_is_refused_later_names_the_client(server: CableServer) -> None:
+    head = f"GET /page HTTP/1.1\r\nX-Forwarded-For: {CLIENT}\r\nHost: x\r\nno colon\r\n\r\n"
+    with RawSocket(server.port) as client:
+        client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.answer()[0] == 200
+        client.send(head.encode())
+        assert client.answer()[0] == 400
+    line = server.wait_for_output("expected an HTTP/1.1 request").splitlines()[-1]
+    assert f"remote={CLIENT}" in line
+    assert "path=/page" in line

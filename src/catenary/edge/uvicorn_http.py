@@ -5,7 +5,6 @@ Knows: the bytes of request heads. Does not know: what is requested.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,14 +13,19 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from catenary.edge.connection import ClientConnection, PortState, UvicornContext
+from catenary.edge.proxies import TrustedProxies, proxy_headers_of
 from catenary.edge.sniffer import RequestSniffer, at_last
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
 from catenary.wire import http1
 from catenary.wire.request_memory import RequestMemory, too_many
 
 _BEGINS_HERE: Final = -1
+
+Report = Callable[[Requester, int, str], None]
+"""Is told of a refused request: its sender, the status, and why."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -43,6 +47,8 @@ class BoundedHttp(HttpToolsProtocol):
         watch: Watch,
         memory: RequestMemory,
         counters: Counters,
+        report: Report,
+        proxies: TrustedProxies | None,
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._port = server_state
@@ -52,6 +58,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._watch = watch
         self._memory = memory
         self._counters = counters
+        self._report = report
+        self._proxies = proxies
         self._in_work: RequestResponseCycle | None = None
         """The request that the application works on: with pipelining, not the last one, which is uvicorn's ``cycle``."""
         # From the first byte of a request to its last
@@ -63,7 +71,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._is_between_requests and self._sniffer.is_for_endpoint(data):
             self._give_back(data)
             return
-        super().data_received(data)
+        self._feed(data)
         if self._head_bytes is None or self.transport.is_closing():
             return
         if self._head_bytes == _BEGINS_HERE:
@@ -78,6 +86,20 @@ class BoundedHttp(HttpToolsProtocol):
             self._counters.oversized_heads_total += 1
             limit = self._max_head_bytes
             self._refuse(RequestRefused(431, f"expected a request head of up to {limit} bytes"))
+
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn's own ``data_received``, except that a refusal is reported with the address of the client, not logged
+        without it."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._unsupported_upgrade_warning()
+        except httptools.HttpParserError as error:
+            self._refuse(_refusal_of(error))
 
     @property
     def _is_between_requests(self) -> bool:
@@ -159,21 +181,6 @@ class BoundedHttp(HttpToolsProtocol):
 
     # Refusals
 
-    def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn while it handles an error of the parser, which is the reason."""
-        error = sys.exception()
-        reason = (
-            error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
-        )
-        if isinstance(reason, RequestRefused):
-            self._refuse(reason)
-        elif isinstance(reason, httptools.HttpParserInvalidMethodError):
-            self._refuse(RequestRefused(405, "expected another method", (("Allow", "GET, POST"),)))
-        elif reason is not error:
-            self._refuse(RequestRefused(400, "expected a path in the request line"))
-        else:
-            self._refuse(RequestRefused(400, f"expected an HTTP/1.1 request: {error}"))
-
     def give_up(self) -> None:
         """Gives up for lack of memory (:class:`catenary.wire.request_memory.Holder`)."""
         self._refuse(too_many())
@@ -184,6 +191,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(RequestRefused(408, "expected the rest of the request"))
 
     def _refuse(self, error: RequestRefused) -> None:
+        self._report(self._requester(), error.status, str(error))
         # None before the first request.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
@@ -195,19 +203,52 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.write(http1.refusal(error))
         self.transport.close()
 
+    def _requester(self) -> Requester:
+        """The sender of the request, as far as that was read."""
+        address = self.client[0] if self.client else ""
+        # None before the first request.
+        fields: list[tuple[bytes, bytes]] | None = self.headers
+        if fields is None:
+            return Requester(address)
+        if self._proxies is not None and self._proxies.trust(address):
+            address = self._proxies.origin(proxy_headers_of(fields), address).address
+        return Requester(address, path=self.url.partition(b"?")[0].decode("latin-1"))
+
+
+def _refusal_of(error: httptools.HttpParserError) -> RequestRefused:
+    """What an error of the parser says to the client."""
+    reason = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+    if isinstance(reason, RequestRefused):
+        return reason
+    if isinstance(reason, httptools.HttpParserInvalidMethodError):
+        return RequestRefused(405, "expected another method", (("Allow", "GET, POST"),))
+    if reason is not error:
+        return RequestRefused(400, "expected a path in the request line")
+    return RequestRefused(400, f"expected an HTTP/1.1 request: {error}")
+
 
 class HttpFallback:
     """Satisfies :data:`catenary.edge.routes.Fallback`: uvicorn serves the connection from its first byte."""
 
-    __slots__ = ("_counters", "_max_head_bytes", "_memory", "_watch")
+    __slots__ = ("_counters", "_max_head_bytes", "_memory", "_proxies", "_report", "_watch")
 
     def __init__(
-        self, max_head_bytes: int, watch: Watch, memory: RequestMemory, counters: Counters
+        self,
+        max_head_bytes: int,
+        watch: Watch,
+        memory: RequestMemory,
+        counters: Counters,
+        *,
+        report: Report,
+        proxies: TrustedProxies | None,
     ) -> None:
+        """``report`` is called once for each refused request; ``proxies`` are trusted to name its client."""
         self._max_head_bytes = max_head_bytes
         self._watch = watch
         self._memory = memory
         self._counters = counters
+        self._report = report
+        self._proxies = proxies
 
     def __call__(
         self, connection: ClientConnection, uvicorn: UvicornContext, path: str, data: bytes
@@ -222,6 +263,8 @@ class HttpFallback:
             watch=self._watch,
             memory=self._memory,
             counters=self._counters,
+            report=self._report,
+            proxies=self._proxies,
         )
         connection.hand_over(protocol, data)
 

@@ -143,7 +143,7 @@ class Counters:
     )
     limited_clients_total: int = _figure("Clients disconnected because they sent commands too fast")
     refused_api_requests_total: int = _figure(
-        "Requests of publishers, to the APIs and to the console refused: without the key, with an invalid signature,"
+        "Requests of publishers, to the APIs, the console and pages refused: without the key, with an invalid signature,"
         " malformed"
     )
     failed_handshakes_total: int = _figure(

@@ -155,7 +155,12 @@ def _port(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Port:
     """How connections at one port are served, whatever their first request asks for."""
     limits = build.options.limits
     fallback: Fallback = HttpFallback(
-        limits.max_header_size_bytes, clients.deadlines, clients.memory, build.counters
+        limits.max_header_size_bytes,
+        clients.deadlines,
+        clients.memory,
+        build.counters,
+        report=ApiRefusals(build.counters, build.observers).note,
+        proxies=clients.proxies,
     )
     if spec.intake is not None:
         fallback = IntakeFallback(spec.intake, fallback)
