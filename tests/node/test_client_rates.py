@@ -2,22 +2,25 @@
 
 import pytest
 
+from catenary.adapters.memory.sessions import LocalSessions
+from catenary.messages.commands import Identify
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Welcome
 from catenary.node.limits import ClientLimits
-from tests.parts.heart import Client, Heart, in_loop, room, settle
+from catenary.node.session import Traits
+from tests.parts.heart import NEVER, Client, Heart, in_loop, room, settle
 
 USER = '{"user":1}'
 
 
-def connect(heart: Heart, identifiers: str) -> Client:
+def connect(heart: Heart, identifiers: str, traits: Traits | None = None) -> Client:
     welcome = Decision(
         identifiers=identifiers, replies=(Welcome(Sid(f"sid-{heart._admitted + 1}")),)
     )
     heart.application.prepare("connect", welcome)
-    return heart.connect()
+    return heart.connect(traits=traits or Traits(NEVER))
 
 
 def kinds(client: Client) -> list[str]:
@@ -47,6 +50,43 @@ async def test_a_user_has_so_many_connections() -> None:
 async def test_clients_without_identifiers_are_no_user() -> None:
     heart = Heart(limits=ClientLimits(max_user_connections=1))
     assert [kinds(connect(heart, "")) for _ in range(3)] == [["welcome"]] * 3
+
+
+@in_loop
+async def test_a_session_that_is_resumed_counts_and_can_be_resumed_later() -> None:
+    heart = Heart(
+        sessions=LocalSessions(ttl_s=60, clock=lambda: 0),
+        limits=ClientLimits(max_user_connections=1),
+    )
+
+    def resumed(sid: str) -> Client:
+        return heart.connect(traits=Traits(NEVER, is_resumable=True, resumes=Sid(sid)))
+
+    first = connect(heart, USER, Traits(NEVER, is_resumable=True))
+    first.leave()
+    second = connect(heart, USER)
+    for refused in (resumed("sid-1"), resumed("sid-1")):
+        assert refused.session.ended_for is Reason.TOO_MANY_CONNECTIONS
+        refused.leave()
+    second.leave()
+    back = resumed("sid-1")
+    assert kinds(back) == ["welcome"]
+    assert back.heard[0]["restored"]
+    again = resumed(back.session.sid)
+    assert again.heard[0]["restored"], "its earlier connection is not counted"
+    assert heart.counters.limited_users_total == 2
+    await settle()
+    assert [each.sid for each, _ in heart.application.ended] == ["sid-2"]
+
+
+@in_loop
+async def test_a_client_that_signs_in_later_counts() -> None:
+    heart = Heart(limits=ClientLimits(max_user_connections=1))
+    first, second = connect(heart, "x"), connect(heart, "y")
+    for client in (first, first, second):
+        heart.node.execute(client.session, Identify(USER))
+    assert first.session.ended_for is None
+    assert second.session.ended_for is Reason.TOO_MANY_CONNECTIONS
 
 
 @pytest.mark.parametrize("limit", [0, 3])

@@ -207,7 +207,7 @@ class Decisions:
             identifier = None if type(step) is Connect else step.identifier
             self._observers.failed(session.environment, identifier, why)
         if type(step) is Connect:
-            self._turn_away(session, Reason.AUTH_ERROR, why)
+            self.turn_away(session, Reason.AUTH_ERROR, why)
         else:
             self._counters.failed_client_msg_total += 1
             session.send(Failed(step))
@@ -238,7 +238,7 @@ class Decisions:
                 return self._refuse(session, step, decision, excess)
             if is_connect and self._has_too_many_connections(decision):
                 self._end_admitted(session, decision)
-                self._turn_away(session, Reason.TOO_MANY_CONNECTIONS, "too many of this user")
+                self.turn_away(session, Reason.TOO_MANY_CONNECTIONS, "too many of this user")
                 return None
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
@@ -300,24 +300,39 @@ class Decisions:
             return
         self._counters.failed_auths_total += 1
         self._transmit(session, decision)
-        self._turn_away(session, Reason.AUTH_FAILED, decision.error)
+        self.turn_away(session, Reason.AUTH_FAILED, decision.error)
 
     def _has_too_many_connections(self, decision: Decision) -> bool:
-        """Whether as many clients as one user may have are connected already. Clients without identifiers are no user's."""
-        limit, identifiers = self.limits.max_user_connections, decision.identifiers
-        if not limit or not identifiers or decision.verdict is not Verdict.SUCCESS:
+        return decision.verdict is Verdict.SUCCESS and self.is_user_full(decision.identifiers)
+
+    def is_user_full(self, identifiers: str, replaced: Session | None = None) -> bool:
+        """Whether as many clients as one user may have are connected already; counts it. Clients without identifiers are no
+        user's. The connection of ``replaced``, whose session a client resumes, does not count."""
+        limit = self.limits.max_user_connections
+        if not limit or not identifiers:
             return False
-        if len(self._hub.sessions.with_identifiers(identifiers)) < limit:
+        present = self._hub.sessions.with_identifiers(identifiers)
+        if len(present) - (replaced in present) < limit:
             return False
         self._counters.limited_users_total += 1
         return True
+
+    def identify(self, session: Session, identifiers: str) -> None:
+        """A connected client has proved which user it is of. Closes it if that user has too many connections."""
+        if identifiers == session.environment.identifiers:
+            return
+        if self.is_user_full(identifiers):
+            session.close(Reason.TOO_MANY_CONNECTIONS)
+        else:
+            self._hub.sessions.identify(session, identifiers)
 
     def note_welcome(self, asked_at: float) -> None:
         """Measures how long a client has waited for its welcome message."""
         if asked_at:
             self._counters.handshake_seconds.observe(perf_counter() - asked_at)
 
-    def _turn_away(self, session: Session, reason: Reason, why: str) -> None:
+    def turn_away(self, session: Session, reason: Reason, why: str) -> None:
+        """Closes the connection of a client that does not become connected."""
         if self._observers.rejected is not None:
             self._observers.rejected(session.environment, reason, why)
         session.close(reason)

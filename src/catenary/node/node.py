@@ -224,6 +224,11 @@ class Node:
             if renewed is not None:
                 snapshot = msgspec.structs.replace(snapshot, expires_at=renewed.expires_at)
                 why_over = None
+        if why_over is None and self._has_too_many_connections(snapshot, previous_sid):
+            # It may be resumed when the user has fewer connections.
+            self._resumption.put_back(previous_sid, snapshot)
+            self._decisions.turn_away(session, Reason.TOO_MANY_CONNECTIONS, "too many of this user")
+            return None
         if why_over is None:
             self._resume(session, previous_sid, snapshot)
             self._decisions.note_welcome(asked_at)
@@ -237,6 +242,13 @@ class Node:
             session.close(Reason.TOKEN_EXPIRED)
             return None
         return self._decisions.connect(session, asked_at)
+
+    def _has_too_many_connections(self, snapshot: Snapshot, previous_sid: Sid) -> bool:
+        """Whether the user of a session to resume has too many connections without the one that it may still have."""
+        decisions = self._decisions
+        return decisions.limits.max_user_connections > 0 and decisions.is_user_full(
+            snapshot.environment.identifiers, self._hub.sessions.find(previous_sid)
+        )
 
     def _resume(self, session: Session, previous_sid: Sid, snapshot: Snapshot) -> None:
         self._resumption.resume(session, previous_sid, snapshot)
@@ -341,7 +353,7 @@ class Node:
             session.send(Pong())
             return None
         if type(command) is Identify:
-            self._hub.sessions.identify(session, command.identifiers)
+            self._decisions.identify(session, command.identifiers)
             return None
         if type(command) is DirectReply:
             if command.refused and self._observers.refused is not None:
