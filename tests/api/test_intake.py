@@ -1,6 +1,7 @@
 """A publisher's connection without sockets: however its bytes are cut, the answers are the same."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from hypothesis import given
@@ -45,7 +46,9 @@ class Publisher:
         self.port = PortState()
         self.stage = IntakeStage(rules, cast("Any", self), self._hand_over, lambda: PEER, self.port)
 
-    def _publish(self, raw: bytes, *, trace: str = "") -> None:
+    def _publish(
+        self, raw: bytes, *, trace: str = "", charge: Callable[[int], None] | None = None
+    ) -> None:
         self.traces.append(trace)
         self.published.append(raw)
 

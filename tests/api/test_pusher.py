@@ -1,7 +1,7 @@
 """Pusher's HTTP API without a server: answers when the broker fails."""
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -39,7 +39,9 @@ class Publisher:
         self.traces: list[str] = []
         self._error = error
 
-    def __call__(self, raw: bytes, *, trace: str = "") -> Awaitable[None]:
+    def __call__(
+        self, raw: bytes, *, trace: str = "", charge: Callable[[int], None] | None = None
+    ) -> Awaitable[None]:
         self.traces.append(trace)
         return self._publish(raw)
 

@@ -142,3 +142,17 @@ def test_a_publisher_sends_so_many_requests_per_second(server: ConfiguredServer,
     assert all(5 <= seconds <= 60 for seconds in refused)
     server.configure("")
     assert {status for status, _ in (publish(server, way) for _ in range(12))} <= {200, 201, 204}
+
+
+def test_each_message_of_a_batch_counts(server: ConfiguredServer) -> None:
+    """The batch is accepted whole; the next requests are refused until its messages would have come one by one."""
+    server.configure("[limits]\nmax_publish_rate = 20\n")
+    batch = json.dumps([{"stream": "a", "data": "1"}] * 2000).encode()
+    request = urllib.request.Request(server.broadcast_url, batch)
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.status == 201
+    for way in ("http", "rest"):
+        status, seconds = publish(server, way)
+        assert status == 429
+        assert 5 <= seconds <= 60
+    server.configure("")

@@ -4,7 +4,7 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -93,13 +93,21 @@ class Entered(Publications):
     names: list[str]
 
     def publish(
-        self, raw: bytes | str, entry: QueueEntry | None = None, trace: str = ""
+        self,
+        raw: bytes | str,
+        entry: QueueEntry | None = None,
+        trace: str = "",
+        charge: Callable[[int], None] | None = None,
     ) -> Awaitable[None] | None:
         self.names.append("publish")
         return None
 
     def publish_in_turns(
-        self, raw: bytes, entry: QueueEntry | None = None, trace: str = ""
+        self,
+        raw: bytes,
+        entry: QueueEntry | None = None,
+        trace: str = "",
+        charge: Callable[[int], None] | None = None,
     ) -> Awaitable[None] | None:
         self.names.append("publish_in_turns")
         return None

@@ -4,7 +4,8 @@ Source: docs/broadcasting.md, "HTTP adapter" (anycable).
 Knows: methods, keys, bodies. Does not know: connections, which ``intake.py`` and uvicorn have.
 """
 
-from collections.abc import Awaitable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -37,7 +38,9 @@ _NO_HEADERS: Final[Mapping[str, str]] = {}
 class Publish(Protocol):
     """Publishes what a request brought: :meth:`catenary.node.publications.Publications.publish_in_turns`."""
 
-    def __call__(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None: ...
+    def __call__(
+        self, raw: bytes, *, trace: str = "", charge: Callable[[int], None] | None = None
+    ) -> Awaitable[None] | None: ...
 
 
 class BroadcastRules:
@@ -48,7 +51,7 @@ class BroadcastRules:
     other than POST (as anycable-go); 503 while Redis or NATS is unavailable, or incomplete requests hold too much memory:
     the publisher should retry. Without a ``key``, anyone may publish; ``pages`` are the origins that browsers may
     publish from (CORS), None for none. With ``is_traced``, publications belong to the trace that the request names
-    (``traceparent``). Beyond the ``limit`` of a publisher, requests get 429.
+    (``traceparent``). Beyond the ``limit`` of a publisher, requests get 429; each message of a batch counts.
     """
 
     __slots__ = ("_counters", "_limit", "_publish", "access", "is_traced")
@@ -80,12 +83,14 @@ class BroadcastRules:
         """Publishes a body, which came with ``headers`` (names in lower case) from a ``publisher``: an address or an app. An
         awaitable that it returns must be passed to :meth:`answer`."""
         try:
-            if publisher and self._limit is not None:
+            charge = None
+            if publisher and self.is_limited and self._limit is not None:
                 self._limit.check(publisher)
+                charge = functools.partial(self._limit.charge, publisher)
             if self.is_traced and TRACEPARENT in headers:
                 trace = checked(headers[TRACEPARENT], headers.get(TRACESTATE, ""))
-                return self._publish(body, trace=trace) or ApiResponse(201)
-            return self._publish(body) or ApiResponse(201)
+                return self._publish(body, trace=trace, charge=charge) or ApiResponse(201)
+            return self._publish(body, charge=charge) or ApiResponse(201)
         except PublicationError as error:
             return _refused(error)
         except RequestRefused as error:

@@ -536,7 +536,7 @@ class LimitOptions(Group, frozen=True, kw_only=True):
     )
     max_publish_rate: int = option(
         0,
-        "Maximum number of requests with publications per second, of an address or of a Pusher app, at each process;"
+        "Maximum number of publications over HTTP per second, of an address or of a Pusher app, at each process;"
         " beyond, publishers get 429 (0: no limit)",
         reloadable=True,
     )

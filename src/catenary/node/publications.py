@@ -6,7 +6,7 @@ Knows: what publishers send, pub/sub, the hub. Does not know: sessions, where pu
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from catenary.errors import BackendError, PublicationError, RateExceeded
@@ -33,6 +33,10 @@ _log: Final = logging.getLogger("catenary.node")
 
 DELIVERED_AT_ONCE: Final = 100
 """Publications of a batch that are delivered in one turn of the event loop: 1 to 2 ms."""
+
+
+Charge = Callable[[int], None]
+"""Counts the messages of a request in the limit of its publisher."""
 
 
 class Publications:
@@ -69,29 +73,39 @@ class Publications:
         self._limited = RateLimitedLogger(_log)
 
     def publish(
-        self, raw: bytes | str, entry: QueueEntry | None = None, trace: str = ""
+        self,
+        raw: bytes | str,
+        entry: QueueEntry | None = None,
+        trace: str = "",
+        charge: Charge | None = None,
     ) -> Awaitable[None] | None:
         """Sends publications to all nodes, in order; None if that is done.
 
         A publisher awaits the result before it sends more: this is how it is slowed down when deliveries do not
         keep up. Raises :class:`PublicationError` for malformed input, which was counted and reported: the caller logs it with its
         source. ``entry`` is the queue entry that the publications were read from, if any; ``trace`` the span of the request that
-        brought them (:attr:`catenary.messages.publications.Publication.trace`).
+        brought them (:attr:`catenary.messages.publications.Publication.trace`). ``charge`` is called with their number.
         """
-        return self._pubsub.send(self._parse(raw, trace), entry) or self._hub.caught_up()
+        return self._pubsub.send(self._parse(raw, trace, charge), entry) or self._hub.caught_up()
 
     def publish_in_turns(
-        self, raw: bytes, entry: QueueEntry | None = None, trace: str = ""
+        self,
+        raw: bytes,
+        entry: QueueEntry | None = None,
+        trace: str = "",
+        charge: Charge | None = None,
     ) -> Awaitable[None] | None:
         """The same as :meth:`publish`, for publishers that wait for each publication: a large batch is read in several
         turns of the event loop, and publications of others may be sent before it. It is still sent completely or
         not at all. If it is large, awaiting raises :class:`PublicationError`."""
         if len(raw) <= LARGE_BYTES:
-            return self.publish(raw, entry, trace)
-        return self._publish_large(raw, entry, trace)
+            return self.publish(raw, entry, trace, charge)
+        return self._publish_large(raw, entry, trace, charge)
 
-    async def _publish_large(self, raw: bytes, entry: QueueEntry | None, trace: str) -> None:
-        publications = await self._parse_large(raw, trace)
+    async def _publish_large(
+        self, raw: bytes, entry: QueueEntry | None, trace: str, charge: Charge | None
+    ) -> None:
+        publications = await self._parse_large(raw, trace, charge)
         sent = self._pubsub.send(publications, entry) or self._hub.caught_up()
         if sent is not None:
             await sent
@@ -138,27 +152,37 @@ class Publications:
             )
             self._hub.deliver(command)
 
-    def _parse(self, raw: bytes | str, trace: str = "") -> tuple[Publishable, ...]:
+    def _parse(
+        self, raw: bytes | str, trace: str = "", charge: Charge | None = None
+    ) -> tuple[Publishable, ...]:
         try:
             publications = parse(raw)
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
-        return self._accept(raw, publications, trace)
+        return self._accept(raw, publications, trace, charge)
 
-    async def _parse_large(self, raw: bytes, trace: str = "") -> tuple[Publishable, ...]:
+    async def _parse_large(
+        self, raw: bytes, trace: str = "", charge: Charge | None = None
+    ) -> tuple[Publishable, ...]:
         try:
             publications = await read_in_turns(raw, self._hub.turns)
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
-        return self._accept(raw, publications, trace)
+        return self._accept(raw, publications, trace, charge)
 
     def _accept(
-        self, raw: bytes | str, publications: tuple[Publishable, ...], trace: str
+        self,
+        raw: bytes | str,
+        publications: tuple[Publishable, ...],
+        trace: str,
+        charge: Charge | None,
     ) -> tuple[Publishable, ...]:
         """Counts publications that were read. Raises :class:`RateExceeded`."""
         self.take_rates(raw, publications)
+        if charge is not None:
+            charge(len(publications))
         self.note_published(publications)
         return with_trace(publications, trace) if trace else publications
 

@@ -1,6 +1,6 @@
 """Counts events of many keys in each second.
 
-Knows: keys, seconds. Does not know: what is counted, what happens beyond a limit.
+Refused events count, too: so it is known how many come back. Knows: keys, seconds. Does not know: what is counted, what happens beyond a limit.
 """
 
 

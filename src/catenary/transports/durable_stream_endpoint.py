@@ -4,6 +4,8 @@ Source: PROTOCOL.md of durable-streams/durable-streams, section 5.
 Knows: HTTP/1.1, connections. Does not know: histories, how a request is read.
 """
 
+import functools
+
 from catenary.edge.connection import ClientConnection
 from catenary.edge.publish_limit import PublishLimit
 from catenary.edge.request import Peer
@@ -40,7 +42,9 @@ class DurableStreamEndpoint:
         following = NextRequest(connection, is_expected=keeps_connection(request))
         if isinstance(accepted, OpenedWrite):
             assert self._writes is not None, "accepted only where streams can be written"
+            charge = None
             if self._limit is not None:
                 self._limit.check(peer.address)
-            return StreamWrite(self._writes, connection.transport, accepted, following)
+                charge = functools.partial(self._limit.charge, peer.address)
+            return StreamWrite(self._writes, connection.transport, accepted, following, charge)
         return StreamRead(self._services, connection.transport, accepted, following)

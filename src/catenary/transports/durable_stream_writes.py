@@ -106,6 +106,7 @@ class StreamWrite:
 
     __slots__ = (
         "_body",
+        "_charge",
         "_close_timer",
         "_following",
         "_is_ended",
@@ -123,7 +124,10 @@ class StreamWrite:
         transport: asyncio.WriteTransport,
         opened: OpenedWrite,
         following: NextRequest,
+        charge: Callable[[int], None] | None = None,
     ) -> None:
+        """``charge`` counts the messages in the limit of the writer."""
+        self._charge = charge
         self._services = services
         self._following = following
         self._transport = transport
@@ -214,6 +218,8 @@ class StreamWrite:
             publications = tuple(Publication(stream, each) for each in decided.messages)
             if publications and not has_rate:
                 services.take_rates(body, publications)
+                if self._charge is not None:
+                    self._charge(len(publications))
                 has_rate = True
             if await self._store(stored or b"", decided, publications):
                 return await self._with_end(decided.answer, decided.record)
