@@ -1,8 +1,12 @@
 """One timer for all watched connections, and none if there is none."""
 
 import asyncio
+import contextlib
+import socket
+import time
 
 import pytest
+import uvloop
 
 from catenary.edge import deadlines as module
 from catenary.edge.deadlines import AT_ONCE, Deadlines
@@ -86,6 +90,37 @@ async def test_a_forgotten_connection_is_not_timed_out() -> None:
     deadlines.forget(gone)
     await settle()
     assert (gone.times, there.times) == (0, 1)
+
+
+def test_what_arrived_while_the_loop_was_busy_is_read_before_the_deadline_counts() -> None:
+    """uvloop calls the timers that have become due during a read before it reads again."""
+
+    async def hold() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(0.001, time.monotonic, sweep_s=0.001)
+        served, silent = Waiting(deadlines), Waiting(deadlines)
+        with contextlib.ExitStack() as pairs:
+            (work, busy), (here, there) = (
+                map(pairs.enter_context, socket.socketpair()) for _ in range(2)
+            )
+
+            def receive_work() -> None:
+                work.recv(1)
+                deadlines.watch(served)
+                deadlines.watch(silent)
+                there.send(b"GET / HTTP/1.1\r\n")
+                time.sleep(0.01)
+
+            loop.add_reader(work, receive_work)
+            loop.add_reader(here, deadlines.forget, served)
+            busy.send(b"1")
+            while not silent.times:  # noqa: ASYNC110  (nothing is waited for that a callback reports)
+                await asyncio.sleep(0.001)
+            loop.remove_reader(work)
+            loop.remove_reader(here)
+        return served.times, silent.times
+
+    assert uvloop.run(hold()) == (0, 1)
 
 
 @in_loop

@@ -49,7 +49,17 @@ class Deadlines:
         return connection in self._waiting
 
     def _sweep_later(self) -> None:
-        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(
+            self._sweep_s, self._sweep_after_reading
+        )
+
+    def _sweep_after_reading(self) -> None:
+        """A timer that is late because the loop was busy is called before the loop reads what has arrived meanwhile: the sweep
+        follows after that, in the turn after the next."""
+        self._sweeper = asyncio.get_running_loop().call_soon(self._sweep_next)
+
+    def _sweep_next(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_soon(self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None

@@ -1,12 +1,16 @@
 """Commands to Redis: a real redis-server, which comes and goes, freezes and forgets."""
 
 import asyncio
+import contextlib
 import logging
+import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 import redis
+import uvloop
 from redis.asyncio.connection import AbstractConnection
 
 from catenary.adapters.redis import commands as commands_module
@@ -160,6 +164,36 @@ async def test_a_redis_that_does_not_answer_is_given_up(
             server.thaw()
         await until(lambda: commands.trouble is None)
         assert await commands.call("PING") == b"PONG"
+
+
+def test_a_reply_that_arrived_while_the_loop_was_busy_is_read(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop calls the timers that have become due during a read before it reads again."""
+    monkeypatch.setattr(commands_module, "REPLY_TIMEOUT_S", 0.4)
+
+    async def hold() -> object:
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as pair:
+            work, busy = map(pair.enter_context, socket.socketpair())
+            async with connected(server) as commands:
+
+                def receive_work() -> None:
+                    work.recv(1)
+                    server.thaw()
+                    time.sleep(0.5)
+
+                loop.add_reader(work, receive_work)
+                server.freeze()
+                reply = asyncio.ensure_future(commands.call("PING"))
+                await asyncio.sleep(0.05)  # until it is sent
+                busy.send(b"1")
+                try:
+                    return await reply
+                finally:
+                    loop.remove_reader(work)
+
+    assert uvloop.run(hold()) == b"PONG"
 
 
 @in_loop

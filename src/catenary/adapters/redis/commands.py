@@ -412,6 +412,8 @@ class Commands:
         lost = self._connection.lost
         while not lost.done():
             await asyncio.wait([lost], timeout=REPLY_TIMEOUT_S / 10)
+            # After a long turn of the event loop, timers are called before it reads what has arrived meanwhile.
+            await asyncio.sleep(0)
             if self._pending and self._loop.time() - self._pending[0].sent_at > REPLY_TIMEOUT_S:
                 self._connection.drop(f"no reply within {REPLY_TIMEOUT_S:g} s")
                 await lost
