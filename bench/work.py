@@ -31,7 +31,9 @@ CANARY_S: Final = 0.05
 
 WARM_UP: Final = 1 / 2
 """The length of a churn before it counts, as a share of the counted part: allocators grow to what one
-cycle needs."""
+cycle needs. At most :data:`WARM_UP_LIMIT_S`."""
+
+WARM_UP_LIMIT_S: Final = 60.0
 
 MESSAGES_PER_CYCLE: Final = 5
 """Messages to a client of a churn before it disconnects, and again while it is disconnected."""
@@ -260,7 +262,8 @@ async def churn(site: Site) -> Done:
     plan, crowd = site.plan, site.crowd
     done = Done()
     earlier = len(crowd.failures)
-    for seconds, name in ((plan.seconds * WARM_UP, "warm-up"), (plan.seconds, "cycle")):
+    warm_up_s = min(plan.seconds * WARM_UP, WARM_UP_LIMIT_S)
+    for seconds, name in ((warm_up_s, "warm-up"), (plan.seconds, "cycle")):
         started = perf_counter()
         while perf_counter() - started < seconds and len(crowd.failures) == earlier:
             await _cycle(site, done)
@@ -278,7 +281,8 @@ async def _cycle(site: Site, done: Done) -> None:
     stream = len(crowd.sent) - 1
     await _publish_apart(site, stream)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
-    await crowd.tally.wait_for_total(done.expected)
+    # What earlier cycles have lost does not arrive any more.
+    await crowd.tally.wait_for_total(done.expected - done.lost)
     await _whisper(site, clients)
     away, restored = clients[::2], crowd.tally.restored
     await asyncio.gather(*(client.away() for client in away))
@@ -286,7 +290,7 @@ async def _cycle(site: Site, done: Done) -> None:
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     back = await crowd.reconnect(away)
     if len(back) == len(away):
-        await crowd.tally.wait_for_total(done.expected)
+        await crowd.tally.wait_for_total(done.expected - done.lost)
     done.not_resumed += len(away) - (crowd.tally.restored - restored)
     done.lost += sum(client.lost for client in clients)
     for client in clients:
