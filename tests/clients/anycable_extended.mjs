@@ -8,7 +8,7 @@ import { encoderFor } from "./encoders.mjs"
 import { ObservedWebSocket, obey, options, tell } from "./dialogue.mjs"
 
 const protocol = options.protocol ?? "actioncable-v1-ext-json"
-const encoder = encoderFor(protocol, options.schema)
+const encoder = await encoderFor(protocol, options.schema)
 if (encoder) ObservedWebSocket.decode = encoder.decode
 
 const cable = createCable(options.url, {

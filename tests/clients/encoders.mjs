@@ -1,19 +1,23 @@
 // Encoders for @anycable/core in the place of @anycable/msgpack-encoder and @anycable/protobuf-encoder, which are
-// not on npm: the same interface, encode(message) and decode(bytes), over the libraries that people use.
+// not on npm: the same interface, encode(message) and decode(bytes), over the libraries that people use. Their import takes
+// as long as the start of Node, so a client without an encoder does without.
 
 import { readFileSync } from "node:fs"
-import { decode, encode } from "@msgpack/msgpack"
-import protobuf from "protobufjs"
 
 const options = { useBigInt64: false }
 
-export const messagePack = {
-  encode: message => encode(message, options),
-  decode: data => decode(new Uint8Array(data), options),
+async function messagePack() {
+  const { decode, encode } = await import("@msgpack/msgpack")
+  return {
+    encode: message => encode(message, options),
+    decode: data => decode(new Uint8Array(data), options),
+  }
 }
 
 // schema: the path of the server's actioncable.proto.
-export function protobufEncoder(schema, isExtended) {
+async function protobufEncoder(schema, isExtended) {
+  const { decode, encode } = await import("@msgpack/msgpack")
+  const { default: protobuf } = await import("protobufjs")
   const { root } = protobuf.parse(readFileSync(schema, "utf8"), { keepCase: true })
   const Message = root.lookupType("action_cable.Message")
   const Answer = isExtended ? root.lookupType("action_cable.Reply") : Message
@@ -38,11 +42,11 @@ export function protobufEncoder(schema, isExtended) {
 }
 
 const protocols = {
-  "actioncable-v1-msgpack": () => messagePack,
-  "actioncable-v1-ext-msgpack": () => messagePack,
+  "actioncable-v1-msgpack": messagePack,
+  "actioncable-v1-ext-msgpack": messagePack,
   "actioncable-v1-protobuf": schema => protobufEncoder(schema, false),
   "actioncable-v1-ext-protobuf": schema => protobufEncoder(schema, true),
 }
 
-// The encoder of a subprotocol; undefined where @anycable/core has its own.
+// Resolves to the encoder of a subprotocol; to undefined where @anycable/core has its own.
 export const encoderFor = (protocol, schema) => protocols[protocol]?.(schema)

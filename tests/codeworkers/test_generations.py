@@ -27,7 +27,7 @@ from tests.parts.reloadable_server import (
 from tests.parts.server import OURS
 
 ACTIONS = ("at_once", "awaiting", "in_a_thread", "publishing")
-RELOADS = 6
+RELOADS = 3
 SLOW = """
 import time
 from pathlib import Path

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ OLDEST_NODE = 20
 Event = dict[str, Any]
 
 
+@cache
 def require_node() -> str:
     """The path of a Node that is new enough. Skips or fails the test where there is none."""
     node = shutil.which("node")
@@ -39,6 +41,7 @@ def require_node() -> str:
     return node
 
 
+@cache
 def require_packages() -> Path:
     """The installed node_modules. Skips or fails the test where they are not what the lock says."""
     # .ci/parts leaves the lock it installed from beside what it installed.
