@@ -6,6 +6,7 @@ catenary rpc MODULE:CABLE [FLAGS]  the application as a gRPC server at rpc_host,
 catenary COMMAND …                 one of the tools in ``terminal/``
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -219,7 +220,10 @@ def _serve(request: StartRequest, where: str | None, source: _Source) -> None:
     from catenary.process import hangup
 
     hangup.survive()
+    gc.disable()  # imports make no garbage, and looking for it would take a fifth of their time
     from catenary.server.run import serve, supervise
+
+    gc.enable()
 
     options = effective(request.options)
     if options.app.workers and where is None:
