@@ -27,15 +27,15 @@ dev: .venv/dev.done
 run: setup
 	$(BIN)/catenary --public --norpc --broadcast_adapter=http
 
-test: parts
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore=tests/hostile
+test: dev parts
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore=tests/hostile
 	$(BIN)/pytest tests/hostile  # alone: it measures what others notice
 
-parts: dev
+parts:
 	.ci/parts
 
 # Imports all tests once, so that the processes that run them find the compiled files.
-compiled: parts
+compiled: dev parts
 	$(BIN)/pytest --collect-only --quiet --no-header > /dev/null
 
 # With --jobs=2, both at once.
@@ -83,7 +83,7 @@ docs: dev
 	$(BIN)/python -m tests.config.docs > docs/options.md
 
 # The picture of docs/console.md.
-console-picture: parts
+console-picture: dev parts
 	$(BIN)/python -m tests.browser.console_picture
 
 # Versions are pinned for every platform; no file names a registry.
