@@ -8,13 +8,16 @@ import os
 import sys
 import time
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.fuzz.cores import CORES, Core
 from tests.fuzz.mutation import mutations
 
 SLOWEST_S = 0.2
 """What no input of up to 64 KB may take, however it is split: microseconds for each byte, no more."""
+
+SHOWN: Final = 1_000
+"""Bytes of an input that a report repeats."""
 
 
 class Outcome(NamedTuple):
@@ -39,17 +42,22 @@ def run(core: Core, inputs: int, seed: str, *, is_loud: bool = True) -> Outcome:
         try:
             core.check(data, random)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is a fault)
-            fault = f"{type(error).__name__}: {error} for {data!r} (input {number})"
+            fault = f"{type(error).__name__}: {error} for {_shown(data)} (input {number})"
             return Outcome(number + 1, time.perf_counter() - began, slowest, fault)
         now = time.thread_time()
         slowest = max(slowest, now - before)
         if now - before > SLOWEST_S:
-            fault = f"{now - before:.2f} s for {data!r} (input {number})"
+            fault = f"{now - before:.2f} s for {_shown(data)} (input {number})"
             return Outcome(number + 1, time.perf_counter() - began, slowest, fault)
         if is_loud and number % 10_000 == 0 and time.perf_counter() - told > 5:
             told = time.perf_counter()
             print(f"{core.name}: {number:,} of {inputs:,}", file=sys.stderr, flush=True)
     return Outcome(inputs, time.perf_counter() - began, slowest, "")
+
+
+def _shown(data: bytes) -> str:
+    """The whole input, or its beginning and length: ``FUZZ_SEED`` makes it again."""
+    return repr(data) if len(data) <= SHOWN else f"{data[:SHOWN]!r}… ({len(data):,} bytes)"
 
 
 def main(names: list[str]) -> int:

@@ -139,6 +139,15 @@ def test_text_that_is_not_utf_8_is_refused(raw: bytes) -> None:
         read_any(raw)
 
 
+@pytest.mark.parametrize(
+    "value", [b'"\xff"', b'{"\xed\xa0\x80":"\\ud83c"}', b"[" * 2000 + b'"\xff"' + b"]" * 2000]
+)
+def test_text_that_is_not_utf_8_is_refused_where_it_is_not_decoded(value: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        reader(dict[str, msgspec.Raw])(b'{"a":' + value + b"}")
+    assert checked(value) is None
+
+
 def test_good_text_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catenary.messages.lenient_json.repaired", lambda _: pytest.fail("looked"))
     assert read_any(r'{"a":["\ud83c\udf89"]}') == {"a": ["\U0001f389"]}

@@ -64,6 +64,7 @@ def read_again(decode: Callable[[Text], T], text: Text, error: Exception) -> T:
     For types of texts, numbers and :class:`msgspec.Raw`: a decoder skips all other values, which takes 40 bytes of the
     stack for each level of nesting. Raises only :class:`msgspec.DecodeError`.
     """
+    _check_utf8(text)
     better = repaired(text)
     if better is not None:
         text = better
@@ -118,9 +119,20 @@ def _decode_error(error: Exception) -> msgspec.DecodeError:
     return msgspec.DecodeError(str(error))
 
 
+def _check_utf8(text: Text) -> None:
+    """Raises :class:`msgspec.DecodeError` for bytes that are not UTF-8: msgspec looks at those of decoded strings only, and not
+    at those of a :class:`msgspec.Raw`."""
+    if isinstance(text, bytes) and not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise _decode_error(error) from None
+
+
 def checked(raw: bytes) -> bytes | None:
     """A JSON text, with unpaired surrogates replaced; None for text that is not JSON."""
     try:
+        _check_utf8(raw)
         _check(raw)
     except JSON_ERRORS as error:
         return checked_again(raw, error)
@@ -140,6 +152,7 @@ def reader(kind: type[T]) -> Callable[[Text], T]:
     decode = msgspec.json.Decoder(kind).decode
 
     def read(text: Text) -> T:
+        _check_utf8(text)
         try:
             return decode(text)
         except JSON_ERRORS as error:
