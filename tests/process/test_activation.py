@@ -13,7 +13,7 @@ from catenary.errors import ConfigError
 from catenary.process.activation import activated_sockets
 from tests.parts.certificates import Authority
 from tests.parts.ports import free_port
-from tests.parts.raw_socket import RawSocket
+from tests.parts.raw_socket import RawSocket, upgrade
 from tests.parts.server import OURS
 from tests.parts.service_manager import Service
 
@@ -84,6 +84,25 @@ def test_unix_sockets_and_tls(tmp_path: Path) -> None:
         assert f"Listening at unix:{tmp_path}/clients, which systemd has opened (unknown)" in (
             service.output()
         )
+
+
+def test_a_client_of_ipv4_has_its_address_on_a_socket_of_both_families() -> None:
+    """It is ::ffff:127.0.0.1 to the kernel."""
+    with socket.create_server(
+        ("::", free_port()), family=socket.AF_INET6, dualstack_ipv6=True
+    ) as both:
+        port = both.getsockname()[1]
+        flags = (*PUBLIC, f"--port={port}", "--host=::", "--http_broadcast_port=0")
+        with Service(flags, [both]) as service:
+            for request in (upgrade("/nothing"), b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\r\n\r\n"):
+                with RawSocket(port) as caller:
+                    caller.send(request)
+                    caller.head()
+            service.wait_for_output("PROXY protocol")
+            log = service.output()
+            assert log.count("remote=127.0.0.1") == 2
+            assert "::ffff:" not in log
+            assert "TCP4" not in log
 
 
 def test_a_socket_for_no_port_is_one_line() -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from catenary.edge.addresses import client_of
 from catenary.edge.request import requester_of_scope
 from catenary.logs.fields import fields, requester_fields
 
@@ -53,7 +54,7 @@ def _write(scope: Scope, status: int, took_s: float) -> None:
     method = scope.get("method", "GET") if scope["type"] == "http" else "WebSocket"
     _log.info(
         '%s:%d - "%s %s HTTP/%s" %d',
-        client[0],
+        client_of(scope),
         client[1],
         method,
         path,

@@ -14,6 +14,7 @@ from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.api.request_body import read_body
 from catenary.auth.keys import BearerKey
 from catenary.auth.origins import Origins
+from catenary.edge.addresses import client_of
 from catenary.edge.publish_limit import PublishLimit
 from catenary.errors import (
     BackendError,
@@ -129,7 +130,7 @@ class BroadcastEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: header_text(value) for name, value in scope["headers"]}
-        publisher = (scope.get("client") or ("",))[0]
+        publisher = client_of(scope)
         answer = await self._answer(scope["method"], headers, receive, publisher)
         cors = self._broadcasts.access.cors(headers.get(b"origin", ""))
         await send_answer(send, answer, cors)

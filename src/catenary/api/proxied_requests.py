@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from catenary.edge.addresses import client_of
 from catenary.edge.proxies import PROXY_HEADERS, TrustedProxies, proxy_headers_of
 
 _NAMES: Final = frozenset(name.encode() for name in PROXY_HEADERS)
@@ -30,7 +31,7 @@ class ProxiedRequests:
         await self._app(scope, receive, send)
 
     def _describe(self, scope: Scope) -> None:
-        address = (scope.get("client") or ("",))[0]
+        address = client_of(scope)
         fields = scope["headers"]
         if not self._proxies.trust(address):
             if any(name in _NAMES for name, _ in fields):

@@ -7,10 +7,10 @@ Knows: text. Does not know: connections.
 import ipaddress
 from typing import Final
 
+from catenary.messages.ip_addresses import Network, plain_network
+
 UNIX: Final = "unix"
 """The peers of a Unix socket, which have no address."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def network(text: str) -> Network | None:
@@ -28,13 +28,4 @@ def network(text: str) -> Network | None:
     # 10.1.2.3/8 is more likely a typing error than the whole of 10.0.0.0/8.
     if "/" in entry and ipaddress.ip_address(entry.partition("/")[0]) != found.network_address:
         raise ValueError(f"expected {found} or a single address, got {text[:80]!r}")
-    return _plain(found)
-
-
-def _plain(found: Network) -> Network:
-    """IPv4 addresses in IPv6 notation (RFC 4291, section 2.5.5.2) are compared as IPv4."""
-    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= 96:
-        mapped = found.network_address.ipv4_mapped
-        if mapped is not None:
-            return ipaddress.IPv4Network((mapped, found.prefixlen - 96))
-    return found
+    return plain_network(found)

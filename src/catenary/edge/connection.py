@@ -14,6 +14,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from catenary.edge.request import Peer
+from catenary.messages.ip_addresses import plain
 
 
 class Stage(Protocol):
@@ -113,7 +114,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self.transport
         name = transport.get_extra_info("peername")
         is_plain = transport.get_extra_info("sslcontext") is None
-        address = name[0] if type(name) is tuple else ""
+        address = plain(name[0]) if type(name) is tuple else ""
         return Peer("http" if is_plain else "https", address, asked_at)
 
     def enter(self, stage: Stage, rest: bytes) -> None:

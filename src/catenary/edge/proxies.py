@@ -3,7 +3,6 @@
 Knows: networks, the headers of proxies, requests. Does not know: connections, who may connect.
 """
 
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -11,7 +10,9 @@ import msgspec
 
 from catenary.config.networks import network
 from catenary.config.options import AddressHeader
+from catenary.edge import addresses
 from catenary.edge.request import Peer
+from catenary.messages.ip_addresses import text_of
 from catenary.metrics.counters import Counters
 from catenary.wire.forwarded import (
     Hop,
@@ -34,7 +35,6 @@ PROXY_HEADERS: Final = (
 """Headers that only a trusted proxy may send."""
 
 _REMEMBERED: Final = 1024
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _HOPS: Final[dict[AddressHeader, Callable[[str], Iterator[Hop]]]] = {
     "x-forwarded-for": x_forwarded_hops,
     "forwarded": forwarded_hops,
@@ -80,7 +80,7 @@ class TrustedProxies:
         """Whether the peer of a connection is a trusted proxy; the address is empty for a Unix socket."""
         known = self._known.get(address)
         if known is None:
-            packed = _packed(address.partition("%")[0])
+            packed = addresses.packed(address.partition("%")[0])
             known = (
                 self._contain(packed) if packed is not None else self._trusts_unix and not address
             )
@@ -110,11 +110,11 @@ class TrustedProxies:
         value = headers.get(self._header, "")
         address, scheme, host = proxy, "", ""
         for hop in self._hops(value) if value else ():
-            packed = _packed(hop.address)
+            packed = addresses.packed(hop.address)
             if packed is None:
                 self._counters.malformed_forwarding_total += 1
                 break
-            address, scheme, host = _text(packed), hop.scheme, hop.host
+            address, scheme, host = text_of(packed), hop.scheme, hop.host
             if not self._contain(packed):
                 break
         if self._header == "x-forwarded-for":
@@ -141,19 +141,3 @@ def proxy_headers_of(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 _PROXY_HEADERS: Final = frozenset(PROXY_HEADERS)
-
-
-def _packed(address: str) -> bytes | None:
-    """4 or 16 bytes; None if the text is no IP address. An IPv4 address in IPv6 notation has 4."""
-    try:
-        if ":" not in address:
-            return socket.inet_pton(socket.AF_INET, address)
-        packed = socket.inet_pton(socket.AF_INET6, address)
-    except (OSError, ValueError):
-        return None
-    return packed[12:] if packed.startswith(_MAPPED) else packed
-
-
-def _text(packed: bytes) -> str:
-    """Canonical: IPv6 in the form of RFC 5952, so that one client has one address."""
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 from uvicorn.config import Config
 
+from catenary.edge.addresses import address_of
 from catenary.edge.connection import ClientConnection, PortState, Stage, UvicornContext
 from catenary.edge.proxies import TrustedProxies
 from catenary.edge.refusals import Refusals
@@ -165,8 +166,7 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
 
     @property
     def _address(self) -> str:
-        name = self.transport.get_extra_info("peername")
-        return name[0] if type(name) is tuple else ""
+        return address_of(self.transport.get_extra_info("peername"))
 
     def _connection(self, header: ProxyHeader | None) -> ClientConnection:
         port, uvicorn = self._port, self._uvicorn._asdict()

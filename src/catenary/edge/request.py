@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from catenary.edge.addresses import client_of
 from catenary.messages.environment import Environment, Requester
 from catenary.messages.heartbeat import PRECISIONS, Heartbeat
 from catenary.messages.names import Sid
@@ -74,7 +75,7 @@ def requester_of_scope(scope: Mapping[str, Any]) -> Requester:
     """The sender of a request that another ASGI server received, or uvicorn."""
     named = {name: value for name, value in scope["headers"] if name in _NAMED}
     return Requester(
-        (scope.get("client") or ("",))[0],
+        client_of(scope),
         scope.get("method", "GET"),
         scope["path"],
         named.get(b"origin", b"").decode("latin-1"),

@@ -222,6 +222,8 @@ class RequestSniffer:
     def _requester(self) -> Requester:
         """The sender, as far as the head can be read."""
         peer = self._connection.peer()
+        if begins_header(bytes(self._head)):
+            return Requester(peer.address)
         head = bytes(self._head).partition(http1.END_OF_HEADERS)[0]
         try:
             request = http1.read_request(head, self._port.head.max_lines)

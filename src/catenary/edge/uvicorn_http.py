@@ -17,6 +17,7 @@ from catenary.edge.proxies import TrustedProxies, proxy_headers_of
 from catenary.edge.sniffer import RequestSniffer, at_last
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
+from catenary.messages.ip_addresses import plain
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
 from catenary.wire import http1
@@ -66,6 +67,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._is_in_request = False
         # Bytes received of an incomplete head; None between heads.
         self._head_bytes: int | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.client is not None:
+            self.client = (plain(self.client[0]), self.client[1])
 
     def data_received(self, data: bytes) -> None:
         if self._is_between_requests and self._sniffer.is_for_endpoint(data):

@@ -20,6 +20,7 @@ from catenary.channels.cable import Cable
 from catenary.config.effective import effective
 from catenary.config.hosted import load_hosted
 from catenary.config.options import Options
+from catenary.edge.addresses import client_of
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer, requester_of_scope
 from catenary.errors import ConfigError, RequestRefused
@@ -145,7 +146,7 @@ class _Hosted:
             raise unavailable("the server is shutting down")
         request = http1.already_read(_target(scope), scope["headers"], scope.get("method", "GET"))
         scheme = _SCHEMES.get(scope.get("scheme", "http"), "http")
-        peer = Peer(scheme, (scope.get("client") or ("",))[0], asked_at)
+        peer = Peer(scheme, client_of(scope), asked_at)
         connection = endpoint.open(request, peer, scope, receive, send)
         self._connections.add(connection)
         try:

@@ -9,6 +9,7 @@ import re
 from typing import Final, NamedTuple
 
 from catenary.errors import ProtocolError
+from catenary.messages.ip_addresses import text_of
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 """Begins a header of version 2."""
@@ -91,7 +92,7 @@ def _read_v1(data: bytes) -> ProxyHeader | int:
         raise ProxyHeaderError(
             "expected an address of the named family, and ports, in the PROXY line"
         )
-    return ProxyHeader(_text(found), port, False, size)
+    return ProxyHeader(text_of(found.packed), port, False, size)
 
 
 def _read_v2(data: bytes) -> ProxyHeader | int:
@@ -114,7 +115,7 @@ def _read_v2(data: bytes) -> ProxyHeader | int:
     source = data[_V2_FIXED : _V2_FIXED + (addresses - 4) // 2]
     ports = _V2_FIXED + addresses - 4
     return ProxyHeader(
-        _text(ipaddress.ip_address(source)),
+        text_of(source),
         int.from_bytes(data[ports : ports + 2], "big"),
         _is_tls(data[_V2_FIXED + addresses : size]),
         size,
@@ -133,8 +134,3 @@ def _is_tls(fields: bytes) -> bool:
             return stop > start and bool(fields[start] & _TLS_USED)
         at = stop
     return False
-
-
-def _text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
