@@ -22,6 +22,7 @@ from tests.browser.console import (
 )
 from tests.parts.chromium import headless_chromium
 from tests.parts.cluster import Cluster, redis_cluster
+from tests.parts.node import CLIENTS
 from tests.parts.ports import free_port
 from tests.parts.raw_socket import RawSocket, command, upgrade
 from tests.parts.server import CableServer, cable_server
@@ -255,6 +256,26 @@ def test_what_a_person_does(browser: Browser, cluster: Cluster) -> None:
     code = page.get_by_role("region", name="Python code").inner_text()
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
     expect(log.locator(".message")).to_have_count(3)
+    for language in ("JavaScript", "Python"):
+        page.get_by_role("button", name=language).click()
+        page.locator("textarea").fill(json.dumps({"from": language}))
+        page.get_by_label("Member, for Join").fill(f'{language}\'s "member"')
+        for call, seen in (
+            ("Whisper", f'"message":{{"from":"{language}"}}'),
+            ("Join", json.dumps(f'{language}\'s "member"')),
+        ):
+            page.get_by_label("Call").get_by_role("button", name=call).click()
+            code = page.get_by_role("region", name=f"{language} code").inner_text()
+            with running(language, code):
+                expect(log).to_contain_text(seen)
+    page.get_by_role("button", name="curl").click()
+    expect(page.get_by_role("region", name="curl code")).to_contain_text("see JavaScript")
+
+    page.goto(f"{origin}{PATH}#/")
+    for share in ("p50", "p99"):
+        plot = page.get_by_role("region", name=f"Delivery, {share}")
+        publish(node, "play", {"text": "measured"})
+        expect(plot.locator(".value")).to_contain_text("s")
 
     with RawSocket(other.port) as client:
         client.send(upgrade("/cable", f"X-Request-ID: {SID}", protocol=EXTENDED))
@@ -283,6 +304,22 @@ def test_what_a_person_does(browser: Browser, cluster: Cluster) -> None:
     # The page of a client that has left
     watched.complaints = [each for each in watched.complaints if "404 (Not Found)" not in each]
     watched.close()
+
+
+@contextmanager
+def running(language: str, code: str) -> Iterator[None]:
+    """A program of the playground, which waits for messages when it has sent its own."""
+    command = [sys.executable, "-c", code]
+    if language == "JavaScript":
+        # The packages of the tests, in Node instead of a browser.
+        socket = 'import WebSocket from "ws";\nglobalThis.WebSocket = WebSocket;\n'
+        own = socket + code.replace("@anycable/web", "@anycable/core")
+        command = ["node", "--input-type=module", "-e", own]
+    with subprocess.Popen(command, cwd=CLIENTS) as program:
+        try:
+            yield
+        finally:
+            program.kill()
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, cluster: Cluster) -> None:

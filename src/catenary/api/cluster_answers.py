@@ -11,6 +11,7 @@ import msgspec
 from catenary.errors import CatenaryError
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.figures import Distribution, Figure, Labels
+from catenary.metrics.flat_histograms import flattened
 from catenary.metrics.registry import Registry
 from catenary.node.administration import Administration, Outcome
 from catenary.node.cluster import Cluster
@@ -145,8 +146,8 @@ def _register(
 
 
 def figures_of(figures: tuple[Figure, ...]) -> Stats:
-    """Figures as plain numbers: labels follow the name as in Prometheus' text format, and a histogram is two numbers,
-    ``<name>_count`` and ``<name>_sum``."""
+    """Figures as plain numbers, with names as in Prometheus' text format: labels follow the name, and a histogram is
+    ``<name>_count``, ``<name>_sum`` and, unless it has labels, ``<name>_bucket{le="…"}``."""
     found: dict[str, int | float] = {}
     largest: set[str] = set()
     for figure in figures:
@@ -155,6 +156,8 @@ def figures_of(figures: tuple[Figure, ...]) -> Stats:
             if isinstance(sample.value, Distribution):
                 found[f"{figure.name}_count{labels}"] = sample.value.count
                 found[f"{figure.name}_sum{labels}"] = sample.value.sum
+                if not labels:
+                    found.update(flattened(figure.name, sample.value))
             else:
                 found[figure.name + labels] = sample.value
                 if not figure.is_summed:

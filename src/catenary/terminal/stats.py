@@ -4,6 +4,9 @@
   catenary stats --watch              refreshed in place, with rates per second
   catenary stats --each               of each node
 
+A histogram has its mean and the values below which 50 % and 99 % are (p50, p99):
+since the start, with --watch since the line before.
+
 A table of the metrics that are not 0 on a terminal; elsewhere a JSON object on
 a line. Exit status: 1 if the API refuses, or a node did not answer.
 """
@@ -18,11 +21,12 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.metrics.flat_histograms import summarized
 from catenary.supervision.backoff import Backoff
 from catenary.terminal.argument_values import seconds
 from catenary.terminal.console import Console, consoles
 from catenary.terminal.listing import add_json_argument, is_for_people, note_errors
-from catenary.terminal.rest import Api, NodeError, add_api_arguments, api_of
+from catenary.terminal.rest import NodeError, add_api_arguments, api_of
 from catenary.terminal.running import Invocation
 from catenary.terminal.table import Column, Table
 
@@ -62,10 +66,11 @@ def run(invocation: Invocation) -> int:
     out, notes = consoles(invocation.environ)
     screen = _Screen(invocation, out) if is_for_people(invocation, out) else None
     told: set[str] = set()
+    before = _Stats()
     has_answered, outage = False, Backoff()
     while True:
         try:
-            found = _asked(api, invocation.arguments.names)
+            read = api.read(_Stats, "/stats")
         except BackendError as error:
             if not has_answered:
                 raise
@@ -76,6 +81,8 @@ def run(invocation: Invocation) -> int:
             continue
         has_answered = True
         outage.works()
+        found = _named(_summarized(read, before), invocation.arguments.names)
+        before = read
         status = note_errors(notes, found.errors, told)
         if screen is None:
             out.say(_line(found))
@@ -86,9 +93,17 @@ def run(invocation: Invocation) -> int:
         time.sleep(max(invocation.arguments.interval, 0.1))
 
 
-def _asked(api: Api, names: Sequence[str]) -> _Stats:
-    """All figures whose name contains one of these, or matches it (``rpc_*``)."""
-    found = api.read(_Stats, "/stats")
+def _summarized(read: _Stats, before: _Stats) -> _Stats:
+    nodes_before = {each.node: each.figures for each in before.nodes}
+    nodes = [
+        _NodeStats(each.node, summarized(each.figures, nodes_before.get(each.node, {})))
+        for each in read.nodes
+    ]
+    return _Stats(nodes, summarized(read.sum, before.sum), read.errors)
+
+
+def _named(found: _Stats, names: Sequence[str]) -> _Stats:
+    """The figures whose name contains one of these, or matches it (``rpc_*``)."""
     if not names:
         return found
     patterns = [name if set("*?[") & set(name) else f"*{name}*" for name in names]

@@ -6,7 +6,10 @@ export const INTERVAL_MS = 2000;
 const POINTS = 150;
 export const CLUSTER = "";
 
-/** The plots. `of` takes the figures of now and before, and the seconds between them; null for no value. */
+/**
+ * The plots. `of` takes the figures of now and before, and the seconds between them; null for no value. `join` makes one
+ * value of those of the nodes; with `ofSums`, that of the cluster is made from the sums of their figures instead.
+ */
 export const MEASURES = [
   { name: "clients", title: "Clients", unit: "", join: sum, of: (now) => plain(now, "clients_num") },
   {
@@ -17,11 +20,20 @@ export const MEASURES = [
     of: (now, before, seconds) => rate(now, before, "server_msg_total", seconds),
   },
   {
-    name: "latency",
-    title: "Delivery, mean",
+    name: "latency_p50",
+    title: "Delivery, p50",
     unit: "time",
     join: largest,
-    of: (now, before) => mean(now, before, "delivery_seconds"),
+    ofSums: true,
+    of: (now, before) => quantile(now, before, "delivery_seconds", 0.5),
+  },
+  {
+    name: "latency_p99",
+    title: "Delivery, p99",
+    unit: "time",
+    join: largest,
+    ofSums: true,
+    of: (now, before) => quantile(now, before, "delivery_seconds", 0.99),
   },
   {
     name: "rpc",
@@ -105,10 +117,16 @@ export class Figures {
       this.before.delete(node);
     }
     const values = {};
-    for (const { name, join } of MEASURES) {
+    const before = this.before.get(CLUSTER)?.figures;
+    for (const { name, join, of, ofSums } of MEASURES) {
+      if (ofSums) {
+        values[name] = of(stats.sum, before);
+        continue;
+      }
       const known = all.map((each) => each[name]).filter((each) => each !== null);
       values[name] = known.length ? join(known) : null;
     }
+    this.before.set(CLUSTER, { at, figures: stats.sum });
     this.#add(CLUSTER, { at, values });
   }
 
@@ -151,8 +169,23 @@ function rate(now, before, name, seconds) {
   return grown === null || seconds <= 0 ? null : grown / seconds;
 }
 
-/** The mean of what a histogram has observed between two readings. */
-function mean(now, before, name) {
-  const [number, total] = [growth(now, before, `${name}_count`), growth(now, before, `${name}_sum`)];
-  return number ? total / number : null;
+/**
+ * The value below which a share of what a histogram has observed between two readings is, as `histogram_quantile` of
+ * Prometheus estimates it: spread evenly within a bucket, at most the highest bound.
+ */
+function quantile(now, before, name, share) {
+  const start = `${name}_bucket{le="`;
+  const buckets = Object.keys(now)
+    .filter((each) => each.startsWith(start))
+    .map((each) => ({ bound: Number(each.slice(start.length, -2).replace("+Inf", "Infinity")), count: growth(now, before, each) ?? 0 }));
+  const total = buckets.at(-1)?.count;
+  if (!total) return null;
+  const rank = share * total;
+  let [low, below] = [0, 0];
+  for (const { bound, count } of buckets) {
+    if (bound === Infinity) return low;
+    if (count > below && count >= rank) return low + ((bound - low) * (rank - below)) / (count - below);
+    [low, below] = [bound, count];
+  }
+  return low;
 }

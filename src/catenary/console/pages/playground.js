@@ -3,7 +3,7 @@
 import { Cable } from "./cable.js";
 import { choices, code, fill, h, title, trouble } from "./dom.js";
 import { get, post } from "./requests.js";
-import { publishSnippets, subscribeSnippets } from "./snippets.js";
+import { joinSnippets, publishSnippets, subscribeSnippets, whisperSnippets } from "./snippets.js";
 
 const WAYS = {
   none: "Connections need no authentication: the playground connects as any client does.",
@@ -32,6 +32,7 @@ export async function render({ query, setQuery, signal }) {
       : { signed_stream_name: (await post("playground/sign", { stream: stream.value })).signed_stream_name };
     return JSON.stringify({ channel: facts.channel, ...names });
   };
+  const presence = () => ({ id: member.value, info: { name: member.value } });
   const actions = {
     Connect: async () => {
       cable?.close();
@@ -44,7 +45,7 @@ export async function render({ query, setQuery, signal }) {
     Unsubscribe: async () => cable.send({ command: "unsubscribe", identifier: await identifier() }),
     Publish: async () => post("publish", {}, { stream: stream.value, data: data.value }),
     Whisper: async () => cable.send({ command: "whisper", identifier: await identifier(), data: json(data.value) }),
-    Join: async () => cable.send({ command: "join", identifier: await identifier(), presence: { id: member.value, info: { name: member.value } } }),
+    Join: async () => cable.send({ command: "join", identifier: await identifier(), presence: presence() }),
     Leave: async () => cable.send({ command: "leave", identifier: await identifier() }),
     Members: async () => cable.send({ command: "presence", identifier: await identifier() }),
     Close: async () => cable.close(),
@@ -79,13 +80,16 @@ export async function render({ query, setQuery, signal }) {
     const [call, language] = shows;
     const url = new Cable(facts, wire).url();
     const name = facts.public_streams ? { stream_name: stream.value } : { signed_stream_name: "…" };
-    const made =
-      call === "publish"
-        ? publishSnippets(facts, stream.value, data.value)
-        : subscribeSnippets(facts, url, JSON.stringify({ channel: facts.channel, ...name }));
+    const shown = JSON.stringify({ channel: facts.channel, ...name });
+    const made = {
+      publish: () => publishSnippets(facts, stream.value, data.value),
+      subscribe: () => subscribeSnippets(facts, url, shown),
+      whisper: () => whisperSnippets(url, shown, json(data.value)),
+      join: () => joinSnippets(url, shown, presence()),
+    }[call]();
     fill(snippets, code(made[language], `${language} code`));
   }
-  for (const input of [stream, data]) input.addEventListener("input", drawSnippets);
+  for (const input of [stream, data, member]) input.addEventListener("input", drawSnippets);
   const choose = (place) => (value) => {
     shows[place] = value;
     drawSnippets();
@@ -128,7 +132,7 @@ export async function render({ query, setQuery, signal }) {
         h(
           "div.row",
           {},
-          choices("Call", [["publish", "Publish"], ["subscribe", "Subscribe"]], shows[0], choose(0)),
+          choices("Call", [["publish", "Publish"], ["subscribe", "Subscribe"], ["whisper", "Whisper"], ["join", "Join"]], shows[0], choose(0)),
           choices("Language", [["curl", "curl"], ["JavaScript", "JavaScript"], ["Python", "Python"]], shows[1], choose(1)),
         ),
       ),

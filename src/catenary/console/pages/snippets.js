@@ -67,3 +67,41 @@ export function subscribeSnippets(facts, url, identifier) {
     ].join("\n"),
   };
 }
+
+/** How others send this command on the subscription: a whisper, or joining its members. */
+function commandSnippets(url, identifier, what, command, call) {
+  const { channel, ...params } = JSON.parse(identifier);
+  const message = JSON.stringify({ command: what, identifier, ...command });
+  return {
+    curl: `# curl keeps no WebSocket open, which the command ${what} needs: see JavaScript and Python`,
+    JavaScript: [
+      `import { createCable } from "@anycable/web";`,
+      "",
+      `const cable = createCable(${js(url)}, { protocol: "actioncable-v1-ext-json" });`,
+      `const channel = cable.subscribeTo(${js(channel)}, ${js(params)});`,
+      `await channel.ensureSubscribed();`,
+      `await ${call};`,
+    ].join("\n"),
+    Python: [
+      "# pip install websockets",
+      "from websockets.sync.client import connect",
+      "",
+      `with connect(${python(url)}, subprotocols=["actioncable-v1-ext-json"]) as socket:`,
+      `    socket.recv()  # welcome`,
+      `    socket.send(${python(JSON.stringify({ command: "subscribe", identifier }))})`,
+      `    socket.recv()  # confirm_subscription`,
+      `    socket.send(${python(message)})`,
+      "    for message in socket:",
+      "        print(message)",
+    ].join("\n"),
+  };
+}
+
+export function whisperSnippets(url, identifier, data) {
+  return commandSnippets(url, identifier, "whisper", { data }, `channel.whisper(${js(data)})`);
+}
+
+export function joinSnippets(url, identifier, presence) {
+  const call = `channel.presence.join(${js(presence.id)}, ${js(presence.info)})`;
+  return commandSnippets(url, identifier, "join", { presence }, call);
+}
