@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,6 +24,26 @@ from catenary.server.replaced_values import SECRETS
 _log: Final = logging.getLogger("catenary.server")
 
 
+class ReadAgain(NamedTuple):
+    """A configuration that was read again: the ``request``, its effective ``options`` and what has changed."""
+
+    request: StartRequest
+    options: Options
+    found: Changes
+
+
+def read_again(read: Callable[[], StartRequest], running: Options) -> ReadAgain:
+    """Reads the configuration and compares it with the ``running`` one. Raises :class:`ConfigError`."""
+    request = read()
+    options = effective(request.options)
+    return ReadAgain(request, options, changes(running, options))
+
+
+def report_refused(error: ConfigError) -> None:
+    """Logs that a configuration can't be used."""
+    _log.error("Reload: the configuration is left as it was: %s", error)
+
+
 class ConfigReload:
     """Reads the configuration with ``read`` and applies the difference to the server of ``build``."""
 
@@ -37,9 +57,7 @@ class ConfigReload:
         build = self._build
         running = build.settings.options
         try:
-            request = self._read()
-            read = effective(request.options)
-            found = changes(running, read)
+            request, read, found = read_again(self._read, running)
             options = with_changes(running, read, found.places)
             grace_s = options.access.rotation_grace_s
             retires = grace_s > 0 and not found.places.isdisjoint(SECRETS)
@@ -51,7 +69,7 @@ class ConfigReload:
             )
             apply = build.reloads.prepare(settings, found.places | build.reloads.files)
         except ConfigError as error:
-            _log.error("Reload: the configuration is left as it was: %s", error)
+            report_refused(error)
             return False
         build.settings = settings
         for each in apply:

@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from catenary.config.changes import Changes, changes, with_changes
-from catenary.config.effective import effective
+from catenary.config.changes import Changes, with_changes
 from catenary.config.load import StartRequest
 from catenary.config.options import OptionRow, Options
 from catenary.errors import ConfigError
 from catenary.process.workers import Workers
 from catenary.server.http_routes import shared_addresses
 from catenary.server.listeners import check_certificate
-from catenary.server.reload import report
+from catenary.server.reload import read_again, report, report_refused
 from catenary.server.replaced_values import SECRETS
 from catenary.server.standalone import public_key
 from catenary.server.worker_configuration import Retired, WorkerConfiguration
@@ -65,13 +64,11 @@ class WorkersReload:
             return
         running = self._options
         try:
-            request = self._read()
-            read = effective(request.options)
-            found = changes(running, read)
+            request, read, found = read_again(self._read, running)
             _refuse_fixed(running, read, found.restart)
             _check_files(read)
         except ConfigError as error:
-            _log.error("Reload: the configuration is left as it was: %s", error)
+            report_refused(error)
             return
         before = self._configuration
         self._write(self._following(found, request, read))

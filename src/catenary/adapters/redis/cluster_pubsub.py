@@ -6,18 +6,15 @@ Knows: streams, what has to be recovered. Does not know: slots, connections to n
 Source: redis.io, "Redis Pub/sub", section "Sharded Pub/sub".
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from catenary.adapters.interest import StreamInterest
 from catenary.adapters.pacing import paced
 from catenary.adapters.redis.cluster_commands import ClusterCommands
 from catenary.adapters.redis.cluster_listener import ClusterListener
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.adapters.redis.pubsub import RedisPubSub
-from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.messages.names import Stream
-from catenary.supervision.service import Supervisor
 
 
 class ClusterPubSub(RedisPubSub):
@@ -25,26 +22,7 @@ class ClusterPubSub(RedisPubSub):
 
     __slots__ = ("_listener", "_moving")
 
-    def __init__(
-        self,
-        engine: RedisEngine,
-        interest: StreamInterest,
-        recovery: StreamRecovery,
-        *,
-        on_restored: Callable[[], None] = lambda: None,
-        caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
-        canary_interval_s: float = 3.0,
-        supervisor: Supervisor | None = None,
-    ) -> None:
-        super().__init__(
-            engine,
-            interest,
-            recovery,
-            on_restored=on_restored,
-            caught_up=caught_up,
-            canary_interval_s=canary_interval_s,
-            supervisor=supervisor,
-        )
+    def _build_listeners(self, engine: RedisEngine) -> None:
         assert isinstance(engine.commands, ClusterCommands)
         self._moving = engine.names.moving
         self._listener = ClusterListener(engine.address, engine.commands, self._on_message)

@@ -144,6 +144,10 @@ class RedisPubSub:
         self._canaries_due = 0
         self._canary_interval_s = canary_interval_s
         self._was_paused = False
+        self._build_listeners(engine)
+
+    def _build_listeners(self, engine: RedisEngine) -> None:
+        """Builds other connections that receive messages. This one has none."""
 
     @property
     def trouble(self) -> str | None:
