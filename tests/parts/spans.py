@@ -7,7 +7,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from catenary.tracing.spans import OtelTracer, SpanRecorder
+from catenary.tracing.spans import OtelTracer
+from catenary.tracing.traced_span import SpanRecorder
 
 
 class MemoryTracer(OtelTracer):
@@ -18,7 +19,7 @@ class MemoryTracer(OtelTracer):
     def __init__(self, ratio: float = 1) -> None:
         self._exporter = InMemorySpanExporter()
         processor = SimpleSpanProcessor(self._exporter)
-        super().__init__(SpanRecorder(processor.on_end, Resource({})), ratio)
+        super().__init__(SpanRecorder(lambda span: processor.on_end(span()), Resource({})), ratio)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from opentelemetry.exporter.otlp.common.http import _OTLPHTTPClient
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -41,8 +43,8 @@ class Broken(Gate):
         raise LookupError
 
 
-def span(name: str = "work") -> ReadableSpan:
-    return ReadableSpan(name, SAMPLED)
+def span(name: str = "work") -> Callable[[], ReadableSpan]:
+    return partial(ReadableSpan, name, SAMPLED, resource=Resource({}))
 
 
 @in_loop
@@ -112,10 +114,10 @@ async def test_spans_wait_while_the_system_refuses_a_thread(
 
     gate = Gate()
     gate.opened.set()
-    export, waiting = SpanExport(gate, delay_ms=1), span()
+    export = SpanExport(gate, delay_ms=1)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        export.record(waiting)
+        export.record(span())
         await until(lambda: bool(caplog.messages))
     await until(lambda: export.exported_total == 1)
     assert caplog.messages[0].endswith("retrying in 0.001 s: can't start new thread")

@@ -37,7 +37,8 @@ def build_tracing(options: Options, worker: WorkerContext | None) -> Tracing | N
     try:
         from catenary.tracing.export import SpanExport, delay_of, exporter_of
         from catenary.tracing.resources import resource
-        from catenary.tracing.spans import OtelTracer, SpanRecorder
+        from catenary.tracing.spans import OtelTracer
+        from catenary.tracing.traced_span import SpanRecorder
     except ImportError as error:
         raise MissingExtra("otel", "otel") from error
     try:

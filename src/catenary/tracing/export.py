@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, TextIO
 from urllib.parse import urlsplit
 
@@ -81,7 +81,7 @@ class SpanExport:
         self._delay_s = delay_ms / 1000
         self._exporter = _CountingExporter(exporter)
         # The queue
-        self._waiting: deque[ReadableSpan] = deque()
+        self._waiting: deque[Callable[[], ReadableSpan]] = deque()
         self._queued_total = 0
         self.dropped_total = 0
         """Spans that were dropped because too many waited, or because the time of the shutdown was over."""
@@ -106,8 +106,8 @@ class SpanExport:
         """Spans that could not be sent, or that the collector has refused."""
         return self._exporter.failed_total
 
-    def record(self, span: ReadableSpan) -> None:
-        """Queues a span that has ended. Never blocks."""
+    def record(self, span: Callable[[], ReadableSpan]) -> None:
+        """Queues a span that has ended; ``span`` makes the object that the SDK exports, in the thread. Never blocks."""
         if self.queue_size >= self.limit or self._is_closing:
             self.dropped_total += 1
             return
@@ -166,7 +166,7 @@ class SpanExport:
         while True:
             number = min(len(self._waiting), self._batch_size)
             if number:
-                self._exporter.export([self._waiting.popleft() for _ in range(number)])
+                self._exporter.export([self._waiting.popleft()() for _ in range(number)])
             if len(self._waiting) < (1 if is_last else self._batch_size):
                 break
         if is_last:

@@ -7,30 +7,22 @@ Source: https://opentelemetry.io/docs/specs/semconv/ (rpc/rpc-spans, messaging/m
 Knows: sampling, attributes. Does not know: where spans are sent.
 """
 
-import random
 import re
-from collections.abc import Callable, Mapping
-from time import monotonic, perf_counter, time_ns
+from collections.abc import Mapping
+from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Final
 
 import msgspec
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     SpanContext,
     SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
     set_span_in_context,
 )
 
-from catenary import __version__
 from catenary.messages.commands import (
     Command,
     Join,
@@ -46,9 +38,10 @@ from catenary.messages.environment import Environment
 from catenary.messages.lenient_json import JSON_ERRORS
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, TraceContext, read, read_text
-from catenary.tracer import ERROR_TYPE, Span
-from catenary.tracing.propagation import NO_STATE, remote, trace_of
+from catenary.tracer import Span
+from catenary.tracing.propagation import remote
 from catenary.tracing.sampler import sampler
+from catenary.tracing.traced_span import SpanRecorder, TracedSpan
 
 MARKED_AT_ONCE: Final = 100
 """Publications of a batch whose deliveries are traced: a batch may have 10,000."""
@@ -57,9 +50,6 @@ CLIENTS_PER_S: Final = 100
 """Handshakes per second that are traced because the client asks for it: anybody can send a ``traceparent``."""
 
 _SYSTEM: Final = "catenary"
-_SCOPE: Final = InstrumentationScope("catenary", __version__)
-_FAILED: Final = Status(StatusCode.ERROR)
-_UNSET: Final = Status(StatusCode.UNSET)
 
 _COMMANDS: Final[dict[type, str]] = {
     Subscribe: "subscribe",
@@ -92,90 +82,6 @@ _read_params: Final = msgspec.json.Decoder(_Params).decode
 _read_action: Final = msgspec.json.Decoder(_Performed).decode
 _NAME: Final = re.compile(r"[\w:$.-]{1,100}\Z")
 """Names of channels and actions; a client may send any other text in their place."""
-
-
-class TracedSpan:
-    """Satisfies :class:`catenary.tracer.Span`. One that is not recorded only passes its context on."""
-
-    __slots__ = (
-        "_attributes",
-        "_kind",
-        "_links",
-        "_name",
-        "_parent",
-        "_recorder",
-        "context",
-        "started_ns",
-    )
-
-    def __init__(  # noqa: PLR0917
-        self,
-        recorder: "SpanRecorder | None",
-        context: SpanContext,
-        name: str,
-        kind: SpanKind,
-        parent: SpanContext | None,
-        attributes: dict[str, str | int],
-        links: tuple[Link, ...] = (),
-    ) -> None:
-        self._recorder = recorder
-        self.context: Final = context
-        self._name = name
-        self._kind = kind
-        self._parent = parent
-        self._attributes = attributes
-        self._links = links
-        self.started_ns = time_ns()
-        """Nanoseconds since 1970."""
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether it is recorded, and has not ended."""
-        return self._recorder is not None
-
-    @property
-    def trace(self) -> TraceContext:
-        """Its context, for publications and requests."""
-        return trace_of(self.context)
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        trace = self.trace
-        parent = (TRACEPARENT, trace.parent)
-        return (parent, (TRACESTATE, trace.state)) if trace.state else (parent,)
-
-    def set(self, name: str, value: str | int) -> None:
-        self._attributes[name] = value
-
-    def end(self, error: BaseException | None = None) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is None:
-            return
-        attributes = self._attributes
-        if error is not None and ERROR_TYPE not in attributes:
-            attributes[ERROR_TYPE] = type(error).__name__
-        recorder.record(
-            ReadableSpan(
-                name=self._name,
-                context=self.context,
-                parent=self._parent,
-                resource=recorder.resource,
-                attributes=attributes,
-                links=self._links,
-                kind=self._kind,
-                status=_FAILED if ERROR_TYPE in attributes else _UNSET,
-                start_time=self.started_ns,
-                end_time=time_ns(),
-                instrumentation_scope=_SCOPE,
-            )
-        )
-
-
-class SpanRecorder(msgspec.Struct, frozen=True, gc=False):
-    """Receives spans that have ended, which are of the process that ``resource`` describes. ``record`` must not block."""
-
-    record: Callable[[ReadableSpan], None]
-    resource: Resource
 
 
 class OtelTracer:
@@ -270,8 +176,7 @@ class OtelTracer:
             action = _action(command.data)
             if action:
                 attributes["catenary.action"] = action
-        parent = None if current is None else current.context
-        return self._begin(name, SpanKind.SERVER, parent, attributes)
+        return self._begin(name, SpanKind.SERVER, current, attributes)
 
     def ending(self, environment: Environment) -> TracedSpan | None:
         if not self.samples():
@@ -286,7 +191,7 @@ class OtelTracer:
             return current
         name = f"{_SERVICES.get(system, 'catenary')}/{method}"
         attributes: dict[str, str | int] = {"rpc.system.name": system, "rpc.method": name}
-        return self._begin(name, SpanKind.CLIENT, current.context, attributes)
+        return self._begin(name, SpanKind.CLIENT, current, attributes)
 
     # Publications
 
@@ -294,7 +199,7 @@ class OtelTracer:
         if not publications:
             return None
         first = publications[0] if isinstance(publications[0], Publication) else None
-        parent: SpanContext | None = None
+        parent: SpanContext | TracedSpan | None = None
         if first is not None and first.trace:
             named = read_text(first.trace)
             if named is None or not named.is_sampled:
@@ -303,7 +208,7 @@ class OtelTracer:
         elif self.current is not None:
             if not self.current.is_recorded:
                 return None
-            parent = self.current.context
+            parent = self.current
         elif not self.samples():
             return None
         attributes: dict[str, str | int] = {
@@ -356,18 +261,11 @@ class OtelTracer:
         self,
         name: str,
         kind: SpanKind,
-        parent: SpanContext | None,
+        parent: SpanContext | TracedSpan | None,
         attributes: dict[str, str | int],
         links: tuple[Link, ...] = (),
     ) -> TracedSpan:
-        context = SpanContext(
-            random.getrandbits(128) or 1 if parent is None else parent.trace_id,
-            random.getrandbits(64) or 1,
-            is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED),
-            trace_state=NO_STATE if parent is None else parent.trace_state,
-        )
-        return TracedSpan(self._recorder, context, name, kind, parent, attributes, links)
+        return TracedSpan(self._recorder, name, kind, parent, attributes, links)
 
 
 class _Within:
@@ -420,8 +318,10 @@ class _Calling(_Within):
 
 def _passed_on(context: TraceContext) -> TracedSpan:
     """A trace that is not recorded here: calls get its ``traceparent`` as it came."""
-    unsampled = msgspec.structs.replace(context, is_sampled=False)
-    return TracedSpan(None, remote(unsampled), "", SpanKind.INTERNAL, None, {})
+    parent = remote(context)
+    span = TracedSpan(None, "", SpanKind.INTERNAL, parent, {})
+    span.span_id = parent.span_id
+    return span
 
 
 def _channel(command: Command) -> str:
