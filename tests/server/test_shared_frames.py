@@ -50,7 +50,7 @@ class House:
     def open(self, endpoint: Endpoint, target: str) -> Session:
         choose = getattr(endpoint, "_choose", None)
         request = RequestHead("GET", target, UPGRADE)
-        chosen = endpoint if choose is None else choose(request)
+        chosen = endpoint if choose is None else choose(request, PEER)
         assert isinstance(chosen, WebSocketEndpoint)
         accepted = chosen.accept(request, PEER)
         return self._admit(accepted.environment, accepted.encoder, accepted.traits)
