@@ -148,6 +148,54 @@ async def test_a_leave_during_an_outage_is_made_up_for(server: JetStreamServer) 
 
 
 @in_loop
+async def test_a_leave_after_the_data_was_lost_deletes_no_record_of_others(
+    server: JetStreamServer,
+) -> None:
+    """The sequences begin again: that of the roster belongs to another record."""
+    async with nats_node(server) as one, nats_node(server) as other:
+        await one.presence.join(S, ONE, "jack", "1")
+        server.stop()
+        await until(lambda: one.pubsub.trouble is not None)
+        server.forget()
+        server.start()
+        await until(lambda: one.restored == other.restored == 1)
+        for number in range(10):
+            await other.presence.join(T, Sid(str(number)), f"member {number}", "null")
+        before = await one.records()
+        await one.presence.leave(S, ONE)
+        assert await one.records() == before
+
+
+class LossyStore(Store):
+    """A store of which the reply to the first deletion is lost."""
+
+    has_lost = False
+
+    async def delete(self, sequence: int) -> bool:
+        is_deleted = await super().delete(sequence)
+        if not self.has_lost:
+            self.has_lost = True
+            raise BackendError("NATS: no answer")
+        return is_deleted
+
+
+@in_loop
+async def test_a_leave_whose_reply_was_lost_is_announced(server: JetStreamServer) -> None:
+    """Also if sessions expire before it is tried again."""
+    async with nats_node(server, SHORT) as node:
+        await node.presence.join(S, ONE, "jack", "null")
+        await until(lambda: node.presence._nodes.is_settled(TTL_S))
+        store = node.engine.records()
+        lossy = LossyStore(store._connection, store.name, {}, lambda epoch: {})
+        node.presence._rosters._records = lambda: lossy
+        node.presence.touch([ONE])
+        with pytest.raises(BackendError):
+            await node.presence.leave(S, ONE)
+        assert await expired_by(node, until_=1) == [left("jack")]
+        assert await node.records() == []
+
+
+@in_loop
 async def test_a_crowd_of_one_stream(server: JetStreamServer) -> None:
     """More than JetStream answers in one go."""
     async with nats_node(server) as one, nats_node(server) as other:

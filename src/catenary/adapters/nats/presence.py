@@ -125,7 +125,7 @@ class NatsPresence:
         self._own: dict[tuple[Stream, str], dict[Sid, _Own]] = {}
         self._sessions: dict[Sid, dict[Stream, _Own]] = {}
         self._wheel = TimerWheel[Sid](ttl_s)
-        self._rosters = Rosters(records, subjects, nodes.name)
+        self._rosters = Rosters(records, subjects, nodes)
         self._locks = KeyedLock[tuple[Stream, str]]()
 
     def join(self, stream: Stream, sid: Sid, member_id: str, info: str) -> Awaitable[Change]:
@@ -204,7 +204,7 @@ class NatsPresence:
                 raise each
             _limited.info("presence leave failed, will retry: %s", each)
         if not failed:
-            self._rosters.settled()
+            self._rosters.settled(self._own)
         return tuple({each: None for each in ended if isinstance(each, PresenceChange)})
 
     async def settle(self) -> None:

@@ -10,12 +10,13 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 import msgspec
 
 from catenary.adapters.nats.jetstream import Stale
+from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.store import Store, Stored
 from catenary.adapters.nats.subjects import Subjects
 from catenary.errors import BackendError, BackendRefused
@@ -52,17 +53,22 @@ Key = tuple[Stream, str]
 class Rosters:
     """The rosters, as this node changes them. ``records`` raises :class:`BackendError`, as awaiting does."""
 
-    __slots__ = ("_attempts", "_node", "_numbers", "_records", "_sole", "_subjects", "_unsure")
+    __slots__ = (
+        *("_attempts", "_generation", "_node", "_nodes", "_numbers", "_records", "_sole"),
+        *("_subjects", "_unsure"),
+    )
 
-    def __init__(self, records: Callable[[], Store], subjects: Subjects, node: str) -> None:
+    def __init__(self, records: Callable[[], Store], subjects: Subjects, nodes: Nodes) -> None:
         self._records = records
         self._subjects = subjects
-        self._node = node
+        self._nodes = nodes
+        self._node = nodes.name
         self._numbers = itertools.count(1)
         # The attempts of this node whose result is not known yet
         self._attempts: dict[Key, str] = {}
-        # The sequences of rosters that have only this node, as far as it knows
+        # The sequences of rosters that have only this node, as far as it knows, and the connection on which they were noted
         self._sole: dict[Key, int] = {}
+        self._generation = 0
         # Rosters whose deletion may have taken effect, although it failed
         self._unsure: set[Key] = set()
 
@@ -109,7 +115,7 @@ class Rosters:
         subject = self._subjects.roster(*key)
         if node == self._node:
             self._attempts.pop(key, None)
-            sequence = self._sole.get(key, 0)
+            sequence = self._known_sole().get(key, 0)
             if sequence and await self._delete(key, sequence):
                 return True
         for number in range(ATTEMPTS):
@@ -140,9 +146,10 @@ class Rosters:
             renewed = await self._replace(subject, roster, sequence, roster.nodes)
             self._note(key, renewed, roster.nodes)
 
-    def settled(self) -> None:
-        """All removals that had failed were repeated."""
-        self._unsure.clear()
+    def settled(self, present: Container[Key]) -> None:
+        """All removals that had failed were repeated, except those of members that are ``present``: these are repeated later."""
+        if self._unsure:
+            self._unsure = {key for key in self._unsure if key in present}
 
     async def _delete(self, key: Key, sequence: int) -> bool:
         try:
@@ -176,9 +183,16 @@ class Rosters:
 
     def _note(self, key: Key, sequence: int, nodes: tuple[str, ...]) -> None:
         if nodes == (self._node,):
-            self._sole[key] = sequence
+            self._known_sole()[key] = sequence
         else:
             self._forget(key)
+
+    def _known_sole(self) -> dict[Key, int]:
+        if self._generation != self._nodes.generation:
+            # If the JetStream stream was lost with the connection, other records have these sequences now.
+            self._sole.clear()
+            self._generation = self._nodes.generation
+        return self._sole
 
     def _forget(self, key: Key) -> None:
         self._sole.pop(key, None)
