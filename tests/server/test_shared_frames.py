@@ -65,8 +65,16 @@ class House:
         self.outbounds.append(outbound)
         return self.assembly.node.admit(environment, encoder, outbound, traits)  # type: ignore[arg-type]
 
+    async def rest(self) -> None:
+        """Returns when nothing is sent any more. How many clients are served in one turn depends on the machine."""
+        before = -1
+        while before < (sent := sum(len(each.frames) for each in self.outbounds)):
+            before = sent
+            await settle(50)
+
     async def encoded(self, stream: str, monkeypatch: pytest.MonkeyPatch) -> int:
         """Publishes, and returns how often the publication was encoded when every client has it."""
+        await self.rest()
         for each in self.outbounds:
             each.frames.clear()
         calls: list[object] = []
@@ -79,11 +87,7 @@ class House:
         with monkeypatch.context() as patch:
             patch.setattr(Encoder, "encode_delivery", counted)
             self.clients.hub.deliver(Publication(Stream(stream), '{"event":"e","data":"1"}'))
-            # How many clients get it in one turn of the loop depends on the machine.
-            for _ in range(100):
-                await settle(50)
-                if all(each.frames for each in self.outbounds):
-                    break
+            await self.rest()
         assert all(len(each.frames) == 1 for each in self.outbounds)
         return len(calls)
 
