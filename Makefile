@@ -62,7 +62,7 @@ SECONDS ?= 3600
 soak: dev
 	$(BIN)/python -m bench --only soak --rounds 1 --seconds $(SECONDS)
 
-# 18,000 clients change to a new server while messages go out: none may be lost. make upgrade UPGRADE="--workers 2 --slow 120"
+# 18,000 clients change to a new server while messages go out: none may be lost. make upgrade UPGRADE="--workers 2 --slow 60"
 upgrade: dev
 	$(BIN)/python -m bench.upgrade $(UPGRADE)
 

@@ -1,6 +1,6 @@
 """Rolls clients through an upgrade while messages go out: a new server takes over the ports, and the old one drains.
 
-    python -m bench.upgrade [--clients N] [--workers N] [--upgrades N] [--slow S]
+    python -m bench.upgrade [--clients N] [--workers N] [--upgrades N] [--slow S] [--tls]
 
 The servers share a Redis. Clients reconnect as soon as they are closed, and resume their sessions. Exit status 0 if no message was
 lost or doubled, no connection was refused and every session was resumed; 1 if not; 2 if nothing could be measured.
@@ -11,6 +11,7 @@ The drain is quick by default: the old server closes clients as fast as the new 
 import argparse
 import contextlib
 import resource
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -38,22 +39,29 @@ SAMPLE_S: Final = 0.5
 END_S: Final = 120.0
 
 
-class Ports(NamedTuple):
-    """The ports of the servers and of their Redis, and the path of the handover socket."""
+class Setup(NamedTuple):
+    """The ports of the servers and of their Redis, the path of the handover socket, and the file with the certificate and its
+    key (None: no TLS)."""
 
     clients: int
     publishers: int
     redis: int
     handover: Path
+    certificate: Path | None
+    workers: int
+    slow_s: int
 
 
 class Publisher:
     """Publishes to all streams in turn, each message on a connection of its own, until it is stopped."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, setup: Setup) -> None:
         self.totals = [0] * STREAMS
         self.refused = 0
-        self._url = f"http://127.0.0.1:{port}/_broadcast"
+        scheme, self._tls = "http", None
+        if setup.certificate is not None:
+            scheme, self._tls = "https", ssl.create_default_context(cafile=setup.certificate)
+        self._url = f"{scheme}://127.0.0.1:{setup.publishers}/_broadcast"
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -72,7 +80,7 @@ class Publisher:
             body = {"stream": f"s{stream}", "data": f'"@@{self.totals[stream]:08d}"'}
             try:
                 request = urllib.request.Request(self._url, msgspec.json.encode(body))  # noqa: S310
-                urllib.request.urlopen(request, timeout=20).close()  # noqa: S310
+                urllib.request.urlopen(request, timeout=20, context=self._tls).close()  # noqa: S310
             except OSError:
                 self.refused += 1
             else:
@@ -108,34 +116,41 @@ class PeakCpu:
             at = now
 
 
-def roll(clients: int, *, workers: int, upgrades: int, slow_s: int) -> tuple[Counts, int, float]:
+def roll(
+    clients: int, *, workers: int, upgrades: int, slow_s: int, has_tls: bool
+) -> tuple[Counts, int, float]:
     """All counts together, the number of refused publications, and the peak of CPU. Raises BenchError."""
     redis = program("redis-server")
     if redis is None:
         raise BenchError("expected redis-server, found none: apt-get install redis-server")
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = Ports(free_port(), free_port(), free_port(), directory / "handover.sock")
-        command = (redis, "--bind", "127.0.0.1", "--port", str(ports.redis), "--save", "")
-        stack.enter_context(running(command, None)).wait_until_listening(ports.redis)
+        setup = Setup(
+            *(free_port(), free_port(), free_port(), directory / "handover.sock"),
+            certificate=_certificate(directory) if has_tls else None,
+            workers=workers,
+            slow_s=slow_s,
+        )
+        command = (redis, "--bind", "127.0.0.1", "--port", str(setup.redis), "--save", "")
+        stack.enter_context(running(command, None)).wait_until_listening(setup.redis)
         cpu = PeakCpu()
         stack.callback(cpu.stop)
-        server = stack.enter_context(running(_server(ports, workers, slow_s), None))
-        server.wait_until_listening(ports.clients, ports.publishers)
+        server = stack.enter_context(running(_server(setup), None))
+        server.wait_until_listening(setup.clients, setup.publishers)
         crowds = [
-            stack.enter_context(running(_clients(ports.clients, first, clients), None, talks=True))
+            stack.enter_context(running(_clients(setup, first, clients), None, talks=True))
             for first in range(0, clients, CLIENTS_PER_PROCESS)
         ]
         for crowd in crowds:
             _line(crowd)
         _report(f"{clients} clients are connected")
-        publisher = Publisher(ports.publishers)
+        publisher = Publisher(setup)
         stack.callback(publisher.stop)
         time.sleep(2 * PUBLICATION_S)  # A client without a message has no position to resume from.
         cpu.servers.append(server)
         for _ in range(upgrades):
             old = server
-            server = stack.enter_context(running(_server(ports, workers, slow_s), None))
+            server = stack.enter_context(running(_server(setup), None))
             cpu.servers.append(server)
             try:
                 if old.child.wait(END_S + (slow_s or QUICK_S)) != 0:
@@ -171,21 +186,42 @@ def _line(process: Process) -> bytes:
     return line
 
 
-def _server(ports: Ports, workers: int, slow_s: int) -> tuple[str, ...]:
-    slow = ("--shutdown_slowdrain",) if slow_s else ()
+def _certificate(directory: Path) -> Path:
+    """A new certificate for 127.0.0.1, and its key. Raises BenchError."""
+    path = directory / "certificate.pem"
+    command = (
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+        *("-nodes", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+        *("-keyout", str(path), "-out", str(directory / "public.pem")),
+    )
+    try:
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BenchError(f"openssl can't make a certificate: {error}") from error
+    with path.open("ab") as both:
+        both.write((directory / "public.pem").read_bytes())
+    return path
+
+
+def _server(setup: Setup) -> tuple[str, ...]:
+    slow = ("--shutdown_slowdrain",) if setup.slow_s else ()
+    tls: tuple[str, ...] = ()
+    if setup.certificate is not None:
+        tls = (f"--ssl_cert={setup.certificate}", f"--ssl_key={setup.certificate}")
     return (
         *(sys.executable, "-m", "catenary", "--public", "--norpc", "--presets=broker"),
         *("--broadcast_adapter=http", "--host=127.0.0.1", "--log_level=error"),
-        *(*slow, f"--shutdown_timeout={slow_s or QUICK_S}"),
-        *(f"--port={ports.clients}", f"--http_broadcast_port={ports.publishers}"),
-        *(f"--redis_url=redis://127.0.0.1:{ports.redis}", f"--handover_socket={ports.handover}"),
-        f"--workers={workers}",
+        *(*tls, *slow, f"--shutdown_timeout={setup.slow_s or QUICK_S}"),
+        *(f"--port={setup.clients}", f"--http_broadcast_port={setup.publishers}"),
+        *(f"--redis_url=redis://127.0.0.1:{setup.redis}", f"--handover_socket={setup.handover}"),
+        f"--workers={setup.workers}",
     )
 
 
-def _clients(port: int, first: int, clients: int) -> tuple[str, ...]:
+def _clients(setup: Setup, first: int, clients: int) -> tuple[str, ...]:
     number = min(CLIENTS_PER_PROCESS, clients - first)
-    job = msgspec.json.encode(Job(port, number, first, STREAMS)).decode()
+    certificate = "" if setup.certificate is None else str(setup.certificate)
+    job = msgspec.json.encode(Job(setup.clients, number, first, STREAMS, certificate)).decode()
     return (sys.executable, "-m", "bench.upgrade_clients", job)
 
 
@@ -206,12 +242,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=0,
         help="a slow drain with this shutdown_timeout, in seconds; 0: a quick one",
     )
+    parser.add_argument("--tls", action="store_true", help="all ports with TLS")
     given = parser.parse_args(argv)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         counts, refused, peak = roll(
-            given.clients, workers=given.workers, upgrades=given.upgrades, slow_s=given.slow
+            given.clients,
+            workers=given.workers,
+            upgrades=given.upgrades,
+            slow_s=given.slow,
+            has_tls=given.tls,
         )
     except BenchError as error:
         print(f"bench.upgrade: {error}", file=sys.stderr)  # noqa: T201

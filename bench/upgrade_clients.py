@@ -10,6 +10,7 @@ from __future__ import annotations  # array[float], which Python 3.11 can't eval
 
 import asyncio
 import random
+import ssl
 import sys
 from array import array
 from time import perf_counter
@@ -32,12 +33,14 @@ PATIENCE_S: Final = 120.0
 
 
 class Job(msgspec.Struct, frozen=True):
-    """``first`` is the number of the first client, which decides about addresses and streams."""
+    """``first`` is the number of the first client, which decides about addresses and streams. ``certificate`` is the file with
+    that of the server; empty: no TLS."""
 
     port: int
     clients: int
     first: int
     streams: int
+    certificate: str = ""
 
 
 class Counts(msgspec.Struct):
@@ -64,16 +67,24 @@ class _Discard(array):  # type: ignore[type-arg]  # a subclass can't be subscrip
 class Rider(Listener):
     """A client that comes back."""
 
-    __slots__ = ("_index", "_is_announced", "_outcome", "_port", "_returning", "stream")
+    __slots__ = ("_index", "_is_announced", "_outcome", "_port", "_returning", "_tls", "stream")
 
     def __init__(
-        self, job: Job, number: int, tally: Tally, sent: array[float], counts: Counts
+        self,
+        job: Job,
+        number: int,
+        tally: Tally,
+        sent: array[float],
+        counts: Counts,
+        *,
+        tls: ssl.SSLContext | None,
     ) -> None:
         stream = number % job.streams
         super().__init__(tally, sent, handshake(job.port, extended=True), stream)
         self.stream = stream
         self._index = number
         self._port = job.port
+        self._tls = tls
         self._outcome = counts
         self._is_announced = False
         self._returning: asyncio.Task[None] | None = None
@@ -107,7 +118,12 @@ class Rider(Listener):
         loop = asyncio.get_running_loop()
         self.ready = loop.create_future()
         source = f"127.0.0.{2 + self._index % ADDRESSES}"
-        await loop.create_connection(lambda: self, sock=opened_socket(source, self._port))
+        await loop.create_connection(
+            lambda: self,
+            sock=opened_socket(source, self._port),
+            ssl=self._tls,
+            server_hostname="127.0.0.1" if self._tls is not None else None,
+        )
         await self.ready
 
     def message_received(self, payload: bytes) -> None:
@@ -137,7 +153,8 @@ async def _run(job: Job) -> None:
     tally.latencies = _Discard("d")
     sent = array("d", bytes(8 * MAX_MESSAGES))
     numbers = range(job.first, job.first + job.clients)
-    riders = [Rider(job, number, tally, sent, counts) for number in numbers]
+    tls = ssl.create_default_context(cafile=job.certificate) if job.certificate else None
+    riders = [Rider(job, number, tally, sent, counts, tls=tls) for number in numbers]
     waiting = iter(riders)
 
     async def connect_some() -> None:
