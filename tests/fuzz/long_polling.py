@@ -26,10 +26,10 @@ _codec: Final = ACTION_CABLE_POLLS.codec()
 
 def check(data: bytes, random: Random) -> None:
     """Reads a body, the headers, and a message of another node; publishes the body, too."""
-    for number, line in enumerate(lines_of(data)):
+    for place, line in enumerate(lines_of(data)):
         assert line.strip(), "an empty line is no command"
         assert b"\n" not in line
-        if number < COMMANDS:
+        if place < COMMANDS:
             with contextlib.suppress(CommandError):
                 _codec.decode(line)
     text = data.decode("latin-1")

@@ -1,7 +1,7 @@
 """Presence: the members of a stream on all nodes, each with one or more sessions.
 
 Each session on a stream is a record of its node, with the member's id and info. The roster of a member lists the nodes
-at which it has sessions (:mod:`catenary.adapters.nats.rosters`); the member is present while there is one. The record of
+at which it has sessions (:mod:`catenary.adapters.nats.rosters`): it says which node announces a change. The record of
 a session is written before its node is on the roster, and deleted after its node has left the roster: so whatever
 remains of a node that dies in between has a record, by which another node finds it. While a node lives, it alone knows
 when its sessions expire; those of a dead node are ended by another node.
@@ -46,12 +46,14 @@ SESSIONS_LIMIT: Final = 1_000_000
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A session of a member in JetStream."""
+    """A session of a member in JetStream. ``came`` is the sequence with which the member joined, 0 for that of this record: the
+    roster has it, but for nodes without rosters."""
 
     stream: Stream
     member_id: str
     sid: Sid
     info: str
+    came: int
 
 
 class _Seen(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +62,10 @@ class _Seen(msgspec.Struct, frozen=True, gc=False):
     record: _Record
     subject: str
     sequence: int
+
+    @property
+    def came(self) -> int:
+        return self.record.came or self.sequence
 
 
 class _Own:
@@ -168,16 +174,25 @@ class NatsPresence:
         """Returns the members of a stream, in the order in which they joined."""
         members: dict[str, list[_Seen]] = {}
         came: dict[str, int] = {}
-        found = await self._find(self._subjects.members_of(stream))
+        subjects, rosters = self._subjects, self._subjects.rosters
+        found = await self._find(subjects.members_of(stream), subjects.rosters_of(stream))
         async for message in paced(found, lambda each: len(each.payload)):
+            if message.subject.startswith(rosters):
+                roster = read_roster(message)
+                member = message.subject.rpartition(".")[2]
+                came[member] = (
+                    message.sequence if roster is None else roster.came or message.sequence
+                )
+                continue
             member = message.subject.rsplit(".", 2)[1]
-            if not self._subjects.is_roster(message.subject):
-                members.setdefault(member, []).extend(_seen([message]))
-            elif (roster := read_roster(message)) is not None:
-                came[member] = roster.came or message.sequence
-        present = [(came[each], _newest(seen)) for each, seen in members.items() if each in came]
+            members.setdefault(member, []).extend(_seen([message]))
+        present = [
+            (came.get(member) or min(each.came for each in seen), _newest(seen).record)
+            for member, seen in members.items()
+            if seen
+        ]
         present.sort(key=lambda each: each[0])
-        return tuple(Member(seen.record.member_id, seen.record.info) for _, seen in present)
+        return tuple(Member(record.member_id, record.info) for _, record in present)
 
     async def streams(self, sid: Sid) -> tuple[Stream, ...]:
         """Returns the streams on which a session is present."""
@@ -278,7 +293,7 @@ class NatsPresence:
     async def _put(
         self, stream: Stream, sid: Sid, own: _Own, *, instead_of: int | None = None
     ) -> None:
-        record = _Record(stream, own.member_id, sid, own.info)
+        record = _Record(stream, own.member_id, sid, own.info, 0)
         subject = self._subjects.member(self._nodes.name, stream, own.member_id, sid)
         own.sequence = await self._records().put(subject, _write(record), instead_of=instead_of)
         own.put_at = self._clock()
@@ -372,16 +387,18 @@ class NatsPresence:
 
     async def _look(self, subject: str) -> list[_Seen]:
         """Returns the sessions of a subject, which may have wildcards."""
-        is_roster, found = self._subjects.is_roster, await self._find(subject)
-        sessions = _seen(each for each in found if not is_roster(each.subject))
-        return [each async for each in paced(sessions, lambda each: len(each.record.info))]
+        found = await self._find(subject)
+        return [each async for each in paced(_seen(found), lambda each: len(each.record.info))]
 
-    async def _find(self, subject: str) -> list[Stored]:
+    async def _find(self, *subjects: str) -> list[Stored]:
         records = self._records()
         try:
-            return await records.newest([subject])
+            return await records.newest(list(subjects))
         except TooMany:
-            return await records.all_from(subject, 1, SESSIONS_LIMIT)
+            found: list[Stored] = []
+            for each in subjects:
+                found += await records.all_from(each, 1, SESSIONS_LIMIT)
+            return found
 
 
 async def _nothing() -> None:

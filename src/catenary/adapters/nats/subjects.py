@@ -10,7 +10,7 @@
     <prefix>.r.s.<node>.<sid>                       a session that may be resumed
     <prefix>.r.d.<identifiers>                      the last remote disconnect of these identifiers
     <prefix>.r.m.<node>.<stream>.<member>.<sid>     a session of a member
-    <prefix>.r.m.+.<stream>.<member>.+              the nodes at which a member has sessions
+    <prefix>.r.o.<stream>.<member>                  the nodes at which a member has sessions
 
 Source: "Subject-Based Messaging" of the NATS documentation (docs.nats.io).
 Knows: names. Does not know: messages.
@@ -30,9 +30,6 @@ LONGEST_TOKEN: Final = 128
 LONGEST_PREFIX: Final = 64
 
 ANY: Final = "*"
-
-ROSTER: Final = "+"
-"""Stands for the node and the session in the subject of a roster; no name is encoded so."""
 
 NOWHERE: Final = "0"
 """The epoch of publications that are not kept."""
@@ -65,6 +62,7 @@ class Subjects:
         "published",
         "records",
         "revocations",
+        "rosters",
         "sessions",
     )
 
@@ -93,6 +91,7 @@ class Subjects:
         self.lines = f"{prefix}.r.l."
         self.revocations = f"{prefix}.r.d."
         self.members = f"{prefix}.r.m."
+        self.rosters = f"{prefix}.r.o."
 
     def passing(self, stream: str) -> str:
         """The subject of publications that are not kept."""
@@ -136,14 +135,14 @@ class Subjects:
 
     def roster(self, stream: str, member_id: str) -> str:
         """The subject of the nodes at which a member has sessions."""
-        return f"{self.members}{ROSTER}.{token(stream)}.{token(member_id)}.{ROSTER}"
+        return f"{self.rosters}{token(stream)}.{token(member_id)}"
 
-    def is_roster(self, subject: str) -> bool:
-        """Whether the subject of a member's record is that of its roster."""
-        return subject.startswith(f"{self.members}{ROSTER}.")
+    def rosters_of(self, stream: str) -> str:
+        """The subjects of the same for all members of a stream."""
+        return f"{self.rosters}{token(stream)}.*"
 
     def members_of(self, stream: str) -> str:
-        """The subjects of all sessions of all members of a stream, and of their rosters."""
+        """The subjects of all sessions of all members of a stream."""
         return f"{self.members}*.{token(stream)}.>"
 
     def session_on_all(self, sid: str) -> str:
