@@ -459,7 +459,7 @@ class PubSub(Protocol):
 
 
 class NodePublisher(Protocol):
-    """Accepts publications of an application for all nodes. A node satisfies it."""
+    """Accepts publications of an application for all nodes: :class:`catenary.node.publications.Publications`."""
 
     def publish(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None:
         """Publishes JSON, in the order of the calls. Returns None if it is done, else an awaitable.

@@ -357,5 +357,5 @@ def _response(answer: ApiResponse) -> bytes:
 
 
 def _last(answer: bytes) -> bytes:
-    """The answer after which the connection is closed. Source: RFC 9112, section 9.6."""
+    """Adds ``Connection: close`` to an answer after which the connection is closed. Source: RFC 9112, section 9.6."""
     return answer.replace(END_OF_HEADERS, b"\r\nconnection: close" + END_OF_HEADERS, 1)

@@ -249,7 +249,7 @@ class ServerOptions(Group, frozen=True, kw_only=True):
     )
     worker_start_timeout_s: int = option(
         60,
-        "Time after its start within which a worker must serve, else it is killed and replaced, in seconds (0: any)",
+        "Time limit from the start of a worker until it serves, in seconds; beyond, it is killed and replaced (0: no limit)",
         flag="worker_start_timeout",
     )
     handover_socket: str = option(

@@ -26,7 +26,7 @@ from catenary.wire.request_memory import RequestMemory, too_many
 _BEGINS_HERE: Final = -1
 
 Report = Callable[[Requester, int, str], None]
-"""Is told of a refused request: its sender, the status, and why."""
+"""Reports a refused request: its sender, the status and the reason."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -222,7 +222,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def _refusal_of(error: httptools.HttpParserError) -> RequestRefused:
-    """What an error of the parser says to the client."""
+    """The refusal that an error of the parser causes."""
     reason = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
     if isinstance(reason, RequestRefused):
         return reason

@@ -1,7 +1,7 @@
-"""How fast events of many keys may come: a leaky bucket for each key.
+"""Limits the rate of events of many keys, with a leaky bucket for each key.
 
-Batches count in full, so a large one delays the next events. Events of which each counts once, and whose refusals count, too,
-are in ``node/rates.py``. Knows: keys, time. Does not know: what is limited.
+Batches count in full, so a large one delays the next events. Refused events do not count; ``node/rates.py`` counts them.
+Knows: keys, time. Does not know: what is limited.
 """
 
 from typing import Final
@@ -16,11 +16,11 @@ class Buckets:
     __slots__ = ("_buckets",)
 
     def __init__(self) -> None:
-        # The level of each bucket, when it was that, and the rate
+        # The level of each bucket, when it had that level, and the rate
         self._buckets: dict[str, tuple[float, float, int]] = {}
 
     def wait_s(self, key: str, rate: int, now: float) -> float:
-        """How many seconds the next event must wait; 0: it may come. A batch may exceed the rest of the bucket."""
+        """Returns how many seconds the next event must wait, 0 if it may come now. A batch may exceed the rest of the bucket."""
         return max((self._level(key, rate, now) - rate + 1) / rate, 0)
 
     def add(self, key: str, rate: int, count: int, now: float) -> None:

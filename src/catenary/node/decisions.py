@@ -318,7 +318,7 @@ class Decisions:
         return True
 
     def identify(self, session: Session, identifiers: str) -> None:
-        """A connected client has proved which user it is of. Closes it if that user has too many connections."""
+        """A connected client has proved which user it belongs to. Closes it if that user has too many connections."""
         if identifiers == session.environment.identifiers:
             return
         if self.is_user_full(identifiers):
@@ -332,7 +332,7 @@ class Decisions:
             self._counters.handshake_seconds.observe(perf_counter() - asked_at)
 
     def turn_away(self, session: Session, reason: Reason, why: str) -> None:
-        """Closes the connection of a client that does not become connected."""
+        """Rejects a client before it is connected: reports it, and closes the connection."""
         if self._observers.rejected is not None:
             self._observers.rejected(session.environment, reason, why)
         session.close(reason)

@@ -1,6 +1,7 @@
 """Counts events of many keys in each second.
 
-Refused events count, too: so it is known how many come back. Knows: keys, seconds. Does not know: what is counted, what happens beyond a limit.
+Refused events count, too: the excess says how many will come back. Knows: keys, seconds. Does not know: what is counted, what
+happens beyond a limit.
 """
 
 

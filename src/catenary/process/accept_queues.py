@@ -1,4 +1,4 @@
-"""How many connections wait in the kernel to be accepted by the process that has replaced this one.
+"""The connections that wait in the kernel until the process that has replaced this one accepts them.
 
 Both processes share the listening sockets, so the queue of a socket shows whether the other one keeps up. Of a listening socket,
 TCP_INFO has the length of the queue in the field ``tcpi_unacked``, and its limit, beyond which the kernel drops connection requests,
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Final
 
 LONG: Final = 64
-"""A queue of so many connections is long, so that clients wait for fractions of a second; or of a quarter of its limit, if that is
-less."""
+"""A queue of so many connections is long, or of a quarter of its limit if that is less: clients wait in it for fractions of a
+second."""
 
 _LENGTH_AND_LIMIT: Final = struct.Struct("24x2I")
 

@@ -36,7 +36,7 @@ POLL_S: Final = 0.02
 """How often a drain looks at long queues of the process that has replaced this one."""
 
 PATIENCE_S: Final = 10.0
-"""The drain is slow from then on if the queues stay long for this time: the other process may have died."""
+"""A drain that has waited for this time without a break is slow from then on: the other process may have died."""
 
 PROGRESS_S: Final = 5.0
 """Time between two lines of the log about the progress."""
@@ -129,7 +129,8 @@ class Drain:
             _log.info("Disconnected %d clients in %.1f s", len(clients), clock() - began)
 
     async def _wait_for_successor(self, latest: float) -> bool:
-        """Waits while its queues are long, until ``latest`` at most, when a slow drain would go on. Returns whether it waited."""
+        """Waits while the queues of the other process are long, until ``latest`` at most, when a slow drain would continue. Returns
+        whether it waited."""
         clock = asyncio.get_running_loop().time
         began, has_waited = clock(), False
         while self._queues is not None and clock() < latest and self._queues.are_long:

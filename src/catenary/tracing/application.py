@@ -76,9 +76,8 @@ class TracedApplication:
 
 
 class TracedPublisher:
-    """Publications of an application in this process. They belong to the span of the application that is current, which its own
-    instrumentation may have begun.
-    """
+    """Publications of an application in this process. They belong to the current span of OpenTelemetry's context, which the
+    application's own instrumentation may have begun."""
 
     __slots__ = ("_propagator", "_publisher")
 

@@ -147,9 +147,8 @@ class SpanExport:
             try:
                 self._send_waiting(is_last=is_last)
             finally:
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # the loop is closed: nothing waits any more
+                # RuntimeError: the loop is closed, and nothing waits any more.
+                with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._on_sent, is_last)
 
         try:

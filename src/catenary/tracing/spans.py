@@ -269,7 +269,7 @@ class OtelTracer:
 
 
 class _Within:
-    """A context manager: the current span."""
+    """A context manager: makes a span the tracer's current one, and restores the one before it."""
 
     __slots__ = ("_before", "_span", "_tracer")
 
@@ -291,14 +291,14 @@ class _Within:
 
 
 class _Calling(_Within):
-    """The same, also in OpenTelemetry's context. If it is entered again, it continues in the context that the application has left
-    then: perhaps in a span of its own."""
+    """The same, also in OpenTelemetry's context. A later step of the work continues in the context in which the application was
+    when the step before ended: perhaps in a span of its own."""
 
     __slots__ = ("_context", "_token")
 
     def __init__(self, tracer: OtelTracer, span: TracedSpan) -> None:
         super().__init__(tracer, span)
-        # Empty besides, because the context outside may be of another client.
+        # Otherwise empty: the context outside may belong to another client.
         self._context = set_span_in_context(NonRecordingSpan(span.context), otel_context.Context())
 
     def __enter__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is stored of a durable stream, read for one client: the record of the stream, and its messages page by page.
+"""Reads what is stored of a durable stream for one client: the record of the stream, and its messages page by page.
 
 Source: PROTOCOL.md of durable-streams/durable-streams, sections 5.5 and 5.6.
 Knows: histories, records. Does not know: responses, a transport.
@@ -43,7 +43,7 @@ class Storage(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class PageReader(Protocol):
-    """Whoever reads: one of these is called for each :meth:`StreamPages.look` or :meth:`StreamPages.read_page`, at once or
+    """Receives the result of each :meth:`StreamPages.look` or :meth:`StreamPages.read_page`: one method is called, at once or
     when a remote store has answered."""
 
     position: Position | None
@@ -102,7 +102,7 @@ class StreamPages:
 
     @property
     def content(self) -> Content:
-        """The content of the messages: JSON, unless the one who created the stream has chosen another."""
+        """The content of the messages: JSON, unless the stream was created with another."""
         return Content.JSON if self.record is None else self.record.content
 
     def stop(self) -> None:

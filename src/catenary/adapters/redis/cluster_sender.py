@@ -3,8 +3,8 @@
 Streams are in different slots, which no script can write in one step: each part is sent all or nothing, and the batch
 fails if one part does. Entries of a queue are sent one after another on each stream, so that an entry whose
 predecessor failed can't be taken for the last one that was published. A remote disconnect is sent when all that was
-sent before it is published: it takes another way to the nodes, on which it would overtake the last messages of the clients
-that it disconnects. What follows it may overtake it.
+sent before it is published: it reaches the nodes through another channel, where it would overtake the last messages of the
+clients that it disconnects. Later messages may overtake it.
 Knows: parts, the order of entries. Does not know: slots.
 """
 
