@@ -125,6 +125,25 @@ async def test_spans_wait_while_the_system_refuses_a_thread(
 
 
 @in_loop
+async def test_a_full_batch_is_not_tried_again_with_each_span_while_the_system_refuses_a_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    gate = Gate()
+    gate.opened.set()
+    export = SpanExport(gate, delay_ms=3_600_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(600):
+            export.record(span())
+    assert len(caplog.messages) == 1
+    await export.close(10)
+    assert len(gate.got) == 600
+
+
+@in_loop
 async def test_spans_after_the_end_are_dropped_and_counted() -> None:
     gate = Gate()
     gate.opened.set()

@@ -58,6 +58,7 @@ class SpanExport:
         "_delay_s",
         "_exporter",
         "_is_closing",
+        "_is_pausing",
         "_is_sending",
         "_queued_total",
         "_timer",
@@ -88,6 +89,7 @@ class SpanExport:
         # Its state
         self._timer: asyncio.TimerHandle | None = None
         self._is_sending = False
+        self._is_pausing = False
         self._is_closing = False
         self._closed = asyncio.Event()
 
@@ -130,8 +132,8 @@ class SpanExport:
             _log.warning("%d spans were not exported: the time for the shutdown is over", left)
 
     def _plan(self) -> None:
-        """Sends the spans that wait, now if they fill a batch."""
-        if len(self._waiting) >= self._batch_size:
+        """Sends the spans that wait, now if they fill a batch, unless the system has just refused a thread."""
+        if len(self._waiting) >= self._batch_size and not self._is_pausing:
             self._send()
         elif self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._send)
@@ -141,6 +143,7 @@ class SpanExport:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._is_pausing = False
         loop, is_last = asyncio.get_running_loop(), self._is_closing
 
         def run() -> None:
@@ -156,6 +159,7 @@ class SpanExport:
             threading.Thread(target=run, name="trace-export", daemon=True).start()
         except RuntimeError as error:  # the system refuses another thread
             _log.warning("Span export failed, retrying in %g s: %s", self._delay_s, error)
+            self._is_pausing = True
             self._timer = loop.call_later(self._delay_s, self._send)
         else:
             self._is_sending = True
