@@ -84,7 +84,8 @@ def test_an_application_over_grpc(clone: Machine) -> None:
     install, rpc, server, page = CHAT.splitlines()
     assert install.startswith("npm install --no-save @rails/actioncable@")
     listen = "../../.venv/bin/catenary subscribe ChatChannel room=lobby"
-    perform = "--perform speak text=hello --count=1 --timeout=20s"
+    # The answer of the action and the broadcast, in any order.
+    perform = "--perform speak text=hello --count=2 --timeout=20s"
     url = "--url='ws://localhost:8080/cable?name=Ann'"
     clone.directory = ROOT / "examples" / "chat"
     with (

@@ -168,6 +168,12 @@ def test_sid_is_made_up_where_the_request_id_is_unfit(sid: str | None) -> None:
     assert all(20 <= len(each) <= 40 and each.isascii() and each.isprintable() for each in made)
 
 
+def test_sids_do_not_begin_like_options() -> None:
+    sids = [environment_of(request(), Peer("http", ""), ALL_COOKIES).sid for _ in range(2_000)]
+    assert len(set(sids)) == 2_000
+    assert not [each for each in sids if each.startswith("-")]
+
+
 # The heartbeat
 
 

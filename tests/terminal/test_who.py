@@ -160,9 +160,11 @@ def test_stats(around: dict[str, str]) -> None:
     assert all("clients_num" in name for name in found["sum"])
     (found,) = lines(called("stats", "handshake_seconds", **around))
     for figures in (found["sum"], *(each["figures"] for each in found["nodes"])):
-        suffixes = ("count", "sum", "mean", "p50", "p99")
+        suffixes = ["count", "sum"]
+        if figures["handshake_seconds_count"]:  # the kernel may give all clients to one node
+            suffixes += ["mean", "p50", "p99"]
+            assert 0 < figures["handshake_seconds_p50"] <= figures["handshake_seconds_p99"]
         assert list(figures) == [f"handshake_seconds_{each}" for each in suffixes]
-        assert 0 < figures["handshake_seconds_p50"] <= figures["handshake_seconds_p99"]
     (found,) = lines(called("stats", "client*", **around))
     assert set(found["sum"]) >= {"clients_num", "client_msg_total"}
     with on_a_terminal("stats", "clients_num", "--each", **around) as (_, ours):

@@ -113,12 +113,14 @@ def _request_id(named: str) -> str:
 
 
 def _new_sid() -> Sid:
-    """132 random bits as text. Many are made at once, because the system call takes longer than the rest."""
+    """132 random bits as text, which does not begin like an option of a command: ``catenary who -abc``. Many are made at once,
+    because the system call takes longer than the rest."""
     if not _random:
         entropy = os.urandom(_SIDS_AT_ONCE * _SID_CHARS * 6 // 8)
         text = base64.urlsafe_b64encode(entropy).decode()
         sids = [text[at : at + _SID_CHARS] for at in range(0, len(text), _SID_CHARS)]
-        _random.extend(cast("list[Sid]", sids))
+        named = [f"0{each[1:]}" if each.startswith("-") else each for each in sids]
+        _random.extend(cast("list[Sid]", named))
     return _random.pop()
 
 

@@ -4,8 +4,8 @@
   catenary stats --watch              refreshed in place, with rates per second
   catenary stats --each               of each node
 
-A histogram has its mean and the values below which 50 % and 99 % are (p50, p99):
-since the start, with --watch since the line before.
+A histogram is shown by its mean and percentiles (p50, p99): since the start,
+with --watch since the line before.
 
 A table of the metrics that are not 0 on a terminal; elsewhere a JSON object on
 a line. Exit status: 1 if the API refuses, or a node did not answer.
