@@ -281,7 +281,7 @@ async def _cycle(site: Site, done: Done) -> None:
     stream = len(crowd.sent) - 1
     await _publish_apart(site, stream)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
-    # What earlier cycles have lost does not arrive any more.
+    # Messages that earlier cycles have lost never arrive.
     await crowd.tally.wait_for_total(done.expected - done.lost)
     await _whisper(site, clients)
     away, restored = clients[::2], crowd.tally.restored

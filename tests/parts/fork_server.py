@@ -37,7 +37,7 @@ PRELOADED: Final = (
     "catenary.server.mounted",
     "catenary.server.run",
 )
-"""What servers import, whatever their flags. None of these starts a thread."""
+"""Modules that every server imports, whatever its flags. None of them starts a thread."""
 
 _REQUEST_BYTES: Final = 1 << 20
 _LONGEST_PAUSE_S: Final = 0.05

@@ -30,8 +30,8 @@ NAMES = RedisNames("test", "between")
 
 
 def expiring_keys(server: HasUrl) -> dict[str, int]:
-    """What nodes have stored, with what is left of their lives in ms. The reign of the primary has no end: a primary that forgot
-    the one before would not begin one."""
+    """Returns the remaining time to live in ms of each key that nodes have stored. ``reign`` has none, and is left out: a primary
+    that lost it would not notice that another one was primary meanwhile."""
     with redis.Redis.from_url(server.url) as connection:
         found = {key.decode(): connection.pttl(key) for key in connection.scan_iter()}
     assert found.pop("test:reign", -1) == -1

@@ -105,13 +105,15 @@ async def test_a_full_batch_is_sent_before_its_time(monkeypatch: pytest.MonkeyPa
     assert [each.name for each in gate.got] == ["first", "second", "third"]
 
 
+def refuse(_: threading.Thread) -> None:
+    """Stands for a system that has no thread left."""
+    raise RuntimeError("can't start new thread")
+
+
 @in_loop
 async def test_spans_wait_while_the_system_refuses_a_thread(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     gate = Gate()
     gate.opened.set()
     export = SpanExport(gate, delay_ms=1)
@@ -128,9 +130,6 @@ async def test_spans_wait_while_the_system_refuses_a_thread(
 async def test_a_full_batch_is_not_tried_again_with_each_span_while_the_system_refuses_a_thread(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     gate = Gate()
     gate.opened.set()
     export = SpanExport(gate, delay_ms=3_600_000)

@@ -117,7 +117,7 @@ class TracedSpan:
         recorder.record(partial(self.readable, recorder.resource))
 
     def readable(self, resource: Resource) -> ReadableSpan:
-        """What is exported of it when it has ended. Called in any thread."""
+        """Returns the SDK's form of the span, for the export. The span has ended. May be called in any thread."""
         parent = self._parent
         return ReadableSpan(
             name=self._name,
