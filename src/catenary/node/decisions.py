@@ -303,11 +303,12 @@ class Decisions:
         self.turn_away(session, Reason.AUTH_FAILED, decision.error)
 
     def _has_too_many_connections(self, decision: Decision) -> bool:
-        return decision.verdict is Verdict.SUCCESS and self.is_user_full(decision.identifiers)
+        return decision.verdict is Verdict.SUCCESS and self.refuses_user(decision.identifiers)
 
-    def is_user_full(self, identifiers: str, replaced: Session | None = None) -> bool:
-        """Whether as many clients as one user may have are connected already; counts it. Clients without identifiers are no
-        user's. The connection of ``replaced``, whose session a client resumes, does not count."""
+    def refuses_user(self, identifiers: str, replaced: Session | None = None) -> bool:
+        """Returns whether one more client of a user is refused, because the user has ``max_user_connections`` already, and counts
+        the refusal. Clients without identifiers belong to no user. The connection of ``replaced`` does not count: the client
+        resumes its session."""
         limit = self.limits.max_user_connections
         if not limit or not identifiers:
             return False
@@ -321,7 +322,7 @@ class Decisions:
         """A connected client has proved which user it belongs to. Closes it if that user has too many connections."""
         if identifiers == session.environment.identifiers:
             return
-        if self.is_user_full(identifiers):
+        if self.refuses_user(identifiers):
             session.close(Reason.TOO_MANY_CONNECTIONS)
         else:
             self._hub.sessions.identify(session, identifiers)

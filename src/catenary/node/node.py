@@ -246,7 +246,7 @@ class Node:
     def _has_too_many_connections(self, snapshot: Snapshot, previous_sid: Sid) -> bool:
         """Whether the user of a session to resume has too many connections without the one that it may still have."""
         decisions = self._decisions
-        return decisions.limits.max_user_connections > 0 and decisions.is_user_full(
+        return decisions.limits.max_user_connections > 0 and decisions.refuses_user(
             snapshot.environment.identifiers, self._hub.sessions.find(previous_sid)
         )
 
